@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from functools import cached_property, partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -43,7 +43,8 @@ from chassis.messaging.records import (
     read_record,
 )
 from chassis.messaging.safe_consumer import SafeConsumer
-from chassis.messaging.subscriptions import HandlerRegistry, ReceivedTombstone
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
+from chassis.messaging.unfreezing import TOPIC_HEADER, find_newest, requested_key
 from chassis.observability import metrics
 from chassis.observability.health import Health
 from chassis.observability.telemetry import process_span, record_bulk_processing, record_failure
@@ -120,7 +121,7 @@ class Consumer(Generic[C]):
         self._context = context
         self._dead_letters = dead_letters
         self._health = health
-        self._prefix = prefix
+        self._connection, self._prefix = connection, prefix
         self._former_topics = former_topics
         self._retry_budget_s = retry_budget_s
         self._retries_topic = retries_of(service)
@@ -212,6 +213,8 @@ class Consumer(Generic[C]):
         """
         if record.topic != self._retries_topic.name:
             return read_record(record, self._handlers)
+        if (unfrozen := record.header(TOPIC_HEADER)) is not None:
+            return await self._unfreeze(record, unfrozen)
         origin = read_dead_letter_origin(record.headers)
         if origin is None:
             return PoisonRecord(record, "bad_retry", "a retry without its dl-* headers")
@@ -220,6 +223,29 @@ class Consumer(Generic[C]):
         except LookupError:
             return PoisonRecord(record, "bad_retry", "a retry of a record from a topic that this service does not read")
         return None if original is None else read_record(original, self._handlers)
+
+    async def _unfreeze(self, request: KafkaRecord, topic: str) -> ReadResult | None:
+        """Let the row of one key take the newest record of its topic, which is then handled like any other.
+
+        The topic is read again after the row's sequence was lowered: by then, a newer record may have been refused.
+        """
+        key = requested_key(request)
+        if key is None or self._handlers.find_topic(topic) is None:
+            return PoisonRecord(request, "bad_retry", "a request for a topic that this service does not read")
+        find = partial(find_newest, self._connection, self._prefix, self._handlers, topic, key)
+        newest = await self._retry(find)
+        if newest is None:
+            log.warning("nothing to unfreeze: the topic holds no record of this key", extra={"topic": topic})
+            return None
+        projection = self._handlers.find_projection(newest.received.envelope.type, self._context)
+        assert projection is not None, "only such records are searched for"
+        is_unfrozen = await self._retry(partial(projection.unfreeze, _build_row(newest)))
+        log.warning("a row was unfrozen" if is_unfrozen else "the row is not frozen", extra={"topic": topic})
+        newest = await self._retry(find)
+        if newest is not None and isinstance(newest.received, ReceivedEvent):
+            for reaction in self._handlers.find_unfreezing_reactions(newest.received.envelope.type):
+                await self._retry(partial(reaction, newest.received, self._context))
+        return cast("ReadResult | None", newest)
 
     async def _update_projections(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
         """Bring the projections up to date, each event type in bulk."""

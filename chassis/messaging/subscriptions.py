@@ -47,6 +47,7 @@ class HandlerRegistry(Generic[C]):
         self._projections: dict[str, Callable[[C], Projection[Any]]] = {}
         self._reactions: dict[str, list[Reaction[C]]] = {}
         self._tombstone_reactions: dict[str, list[Reaction[C]]] = {}
+        self._unfreezing_reactions: dict[str, list[Reaction[C]]] = {}
 
     def project(self, type: type[E], get_projection: Callable[[C], Projection[E]]) -> None:
         """Keep the newest state of each aggregate of this type in a projection. A tombstone leaves a grave."""
@@ -89,6 +90,19 @@ class HandlerRegistry(Generic[C]):
 
         return register
 
+    def on_unfreezing(
+        self, type: type[E]
+    ) -> Callable[[Callable[[ReceivedEvent[E], C], Awaitable[None]]], Callable[[ReceivedEvent[E], C], Awaitable[None]]]:
+        """Call the function when an operator unfreezes the copy of an aggregate: for what else remembers a sequence."""
+
+        def register(
+            function: Callable[[ReceivedEvent[E], C], Awaitable[None]],
+        ) -> Callable[[ReceivedEvent[E], C], Awaitable[None]]:
+            self._unfreezing_reactions.setdefault(type.TYPE, []).append(function)
+            return function
+
+        return register
+
     def topics(self) -> list[Topic]:
         """The topics of all types, without those that only an earlier version wrote."""
         return sorted({topic for type in self._types.values() for topic in type.topics()}, key=_name_of)
@@ -108,6 +122,13 @@ class HandlerRegistry(Generic[C]):
     def find_projection(self, name: str, context: C) -> Projection[Any] | None:
         get_projection = self._projections.get(name)
         return get_projection(context) if get_projection else None
+
+    def has_projection(self, name: str) -> bool:
+        """Whether events of the type ``name`` feed a projection."""
+        return name in self._projections
+
+    def find_unfreezing_reactions(self, name: str) -> Sequence[Reaction[C]]:
+        return self._unfreezing_reactions.get(name, ())
 
     def find_reactions(self, event: ReceivedEvent[Any] | ReceivedTombstone) -> Sequence[Reaction[C]]:
         """The functions to call for an event; none when it only feeds a projection."""

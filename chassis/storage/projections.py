@@ -119,6 +119,19 @@ class Projection(Generic[M]):
                 raise result
         return sum(cast("list[int]", results))
 
+    async def unfreeze(self, row: ProjectionRow) -> bool:
+        """Replace a row whose sequence is higher than that of ``row``, the newest record of its topic.
+
+        Returns whether there was one. Raises ``Contended`` when another writer changed it meanwhile.
+        """
+        stored = (await self.sequences([row.id])).get(row.id)
+        if stored is None or stored <= row.sequence:
+            return False
+        result = await self.collection.replace_one({"_id": row.id, "sequence": stored}, _document(row))
+        if not result.matched_count:
+            raise Contended(f"{self.collection.name}: the row is being written by others")
+        return True
+
     async def bury(self, filter: Filter) -> None:
         """Replace these rows with graves, for a topic that keeps records which the service must forget.
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from chassis import erasure
 from chassis.core.commands import Op
+from chassis.core.ids import new_id
 from chassis.erasure import Erasure
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Stored, stored_instant
@@ -23,7 +24,7 @@ from contracts.programmes import ProgrammeChanged
 from services.feedback import report_batches
 from services.feedback.domain import followup_rules
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.followup import Decision, PairingFollowup, apply_pairing_event
+from services.feedback.domain.followup import Decision, PairingFollowup, apply_pairing_event, unfreeze_followup
 from services.feedback.store import Feedback
 
 registry: HandlerRegistry[Feedback] = HandlerRegistry()
@@ -46,6 +47,20 @@ async def when_a_pairing_changes_update_its_followup(event: ReceivedEvent[Pairin
 @registry.on(PairingEnded)
 async def when_a_pairing_ends_ask_the_last_questions(event: ReceivedEvent[PairingEnded], feedback: Feedback) -> None:
     await _update_followup(event.envelope, event.data, feedback, "when_a_pairing_ends_ask_how_it_was")
+
+
+@registry.on_unfreezing(PairingState)
+async def when_a_pairing_is_unfrozen_follow_it_again(event: ReceivedEvent[PairingState], feedback: Feedback) -> None:
+    """The follow-up remembers the sequence of its last event, so a wrong one would freeze it too."""
+
+    moment = feedback.clock.moment()
+
+    def decide(followup: PairingFollowup | None) -> Decision | None:
+        followed = unfreeze_followup(followup, event.data, event.envelope.sequence, moment)
+        return followup_rules.follow_up(followed, moment)
+
+    op = event.op(f"when_a_pairing_is_unfrozen_follow_it_again/{new_id()}")  # each request is one of its own
+    await feedback.followups.update(event.data.pairing_id, op, decide, cause=event.envelope)
 
 
 async def _update_followup(envelope: Envelope, event: PairingEvent, feedback: Feedback, op_name: str) -> None:

@@ -31,6 +31,7 @@ class FakeService:
     copies: Projection[CounterChanged]
     handled: list[tuple[str, object]] = field(default_factory=list)
     event_ids: list[str] = field(default_factory=list)
+    unfrozen: list[tuple[str, int]] = field(default_factory=list)
     before_handling: Hook = _do_nothing
     active: int = 0
     max_active: int = 0
@@ -52,6 +53,11 @@ async def when_a_counter_is_erased_record_it(event: ReceivedTombstone, service: 
     await service.before_handling(event.envelope.id)
     service.handled.append((event.key, None))
     service.event_ids.append(event.envelope.id)
+
+
+@handlers.on_unfreezing(CounterChanged)
+async def when_a_counter_is_unfrozen_record_it(event: ReceivedEvent[CounterChanged], service: FakeService) -> None:
+    service.unfrozen.append((event.data.counter_id, event.envelope.sequence))
 
 
 @handlers.on(Counted)

@@ -75,6 +75,26 @@ class TestDeadLetterCommands:
         assert "no dead letter" in result.stderr
 
 
+class TestUnfreezeCommand:
+    def test_a_request_goes_to_that_service_alone(self, run: Run, servers: Endpoints, prefix: str) -> None:
+        assert run("provision").exit_code == 0
+        sent = parse_json(run("unfreeze", "matcher", "profiles.v1", "p-1", "--json"))
+        assert sent == {"service": "matcher", "topic": "profiles.v1", "key": "p-1"}
+
+        async def requests(service: str) -> list[KafkaRecord]:
+            return [record async for record in read_topic(Connection(servers.kafka), prefix, f"retries.{service}")]
+
+        [request] = asyncio.run(requests("matcher"))
+        assert (request.key, request.header("unfreeze-topic")) == (b"p-1", "profiles.v1")
+        assert asyncio.run(requests("feedback")) == []
+
+    def test_an_unread_topic_is_refused_with_the_right_ones(self, run: Run) -> None:
+        result = run("unfreeze", "notifier", "profiles.v1", "p-1")
+        assert result.exit_code == 2
+        assert "contacts.v1" in result.stderr
+        assert run("unfreeze", "payroll", "profiles.v1", "p-1").exit_code == 2
+
+
 class TestRestored:
     def test_each_restore_begins_a_new_epoch(self, run: Run) -> None:
         assert "epoch 1" in run("restored", "matcher", "--yes").stdout

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import CommandRejected
-from contracts.pairings import PairingFormed
+from contracts.pairings import PairingFormed, PairingPaused, PairingState
 from contracts.profiles import Side
 from services.feedback.domain.care_facts import care_state, current_facts, is_active
+from services.feedback.domain.followup import unfreeze_followup
 from services.feedback.domain.followup_rules import request_partner_change
-from tests.feedback.followups import MONDAY, SimulatedPairing, programme
+from tests.feedback.followups import MONDAY, SimulatedPairing, pairing, programme
 
 DAY = timedelta(days=1)
 starts = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
@@ -315,3 +316,28 @@ class TestLateStart:
         fresh.receive(PairingFormed, "formed")
         assert [event.milestone for event in fresh.events_of("checkin.due")] == ["day_90", "day_90"]
         assert life.event_types() == ["checkin.due", "checkin.due"]
+
+
+class TestUnfrozenFollowup:
+    def test_it_follows_the_current_state_and_later_events(self) -> None:
+        """A forged end with a high sequence has frozen the follow-up."""
+        life = SimulatedPairing()
+        life.sequence = 10**6
+        life.end()
+        life.sequence = 1
+        life.receive(PairingPaused, "paused")
+        frozen = life.followup
+        assert frozen.state == "ended", "later events change nothing"
+        current = pairing(PairingState, life.now, state="paused")
+        unfrozen = unfreeze_followup(frozen, current, 3, life.moment)
+        assert unfrozen is not None
+        after, _ = unfrozen
+        assert (after.state, after.ended_at, after.end_kind) == ("paused", None, None)
+        life.state, life.sequence = after, 3
+        life.resume()
+        assert life.followup.state == "formed"
+
+    def test_one_that_is_not_frozen_is_left_alone(self) -> None:
+        life = SimulatedPairing()
+        assert unfreeze_followup(life.followup, pairing(PairingState), life.sequence, life.moment) is None
+        assert unfreeze_followup(None, pairing(PairingState), 1, life.moment) is None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 import pytest
@@ -261,3 +261,27 @@ class TestPoison:
             return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
 
         wait_until(last, "the profile published again")
+
+    def test_a_row_that_a_forged_sequence_froze_is_unfrozen(self, stack: Stack, hand: Hand) -> None:
+        """Somebody writes in the name of the owner; an operator lets the matcher take the right record again."""
+        person = JourneyPerson("POISON-2", "senior", "Poison Two", department="finance")
+        imported(stack, begin_import(stack, csv_of([person])))
+        admin = stack.api("profiles", stack.token(None, "admin"))
+        [view] = ok(admin.get("/members", params={"external_id": "POISON-2"}))["items"]
+        member, rows = view["member_id"], stack.database("matcher")["members"]
+        stack.settle()
+        forged = examples()[ProfileChanged].model_copy(update={"member_id": member, "department_id": "forged"})
+        hand.put(PROFILES.name, member, forged.model_dump_json().encode(), headers(ProfileChanged, member))
+
+        def department() -> str:
+            return str(rows.find_one({"_id": member})["department_id"])
+
+        wait_until(lambda: department() == "forged", "the forged record taken")
+        imported(stack, begin_import(stack, csv_of([replace(person, department="sales")])))
+        stack.settle()
+        assert department() == "forged", "the row is frozen"
+        command = ["unfreeze", "matcher", PROFILES.name, member, "--data", str(stack.data)]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        wait_until(lambda: department() == "sales", "the newest record taken")
+        imported(stack, begin_import(stack, csv_of([replace(person, department="research")])))
+        wait_until(lambda: department() == "research", "later records taken")

@@ -264,6 +264,16 @@ def apply_pairing_event(
     return _cancel_upcoming_meetings(after, moment)
 
 
+def unfreeze_followup(
+    followup: PairingFollowup | None, state: PairingEvent, sequence: int, moment: Moment
+) -> Decision | None:
+    """Follow the pairing from its current state, if the last event counted as newer than that state."""
+    if followup is None or followup.gone or followup.followed <= sequence:
+        return None
+    behind = followup.model_copy(update={"followed": sequence - 1})
+    return apply_pairing_event(behind, state, sequence, followup.zones, moment)
+
+
 def _pauses_after(followup: PairingFollowup, event: PairingEvent) -> tuple[PauseInterval, ...]:
     """The pauses including this event. A pause that begins within a day of the last one's end continues that one."""
     pauses = followup.pauses
