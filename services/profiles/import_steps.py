@@ -16,6 +16,7 @@ from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected
 from services.profiles.domain import imports
 from services.profiles.domain.csv_splitter import CsvRecord, CsvSplitter
+from services.profiles.domain.file_dialect import Dialect, DialectSurvey, Translator
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.row_parser import Issue, is_blank
 from services.profiles.store import Profiles
@@ -39,6 +40,7 @@ class ImportRun:
         self.hr_import = hr_import
         self._batch_rows = batch_rows
         self._renewed_at = profiles.clock.machine_now()
+        self._dialect: Dialect | None = None
 
     def was_cancelled(self) -> bool:
         """Whether somebody has asked it to stop, as of the last saved step."""
@@ -55,7 +57,7 @@ class ImportRun:
         """
         splitter = CsvSplitter(in_one_line=tuple(in_one_line))
         batch: list[CsvRecord] = []
-        async for piece in self.profiles.uploads.read(self.hr_import.upload_id, self.hr_import.chunks):
+        async for piece in self._read_translated():
             for record in splitter.feed(piece):
                 if not is_blank(record):
                     batch.append(record)
@@ -66,6 +68,24 @@ class ImportRun:
         batch += [record for record in splitter.close() if not is_blank(record)]
         if batch:
             yield batch
+
+    async def _read_translated(self) -> AsyncIterator[bytes]:
+        """The pieces of the file, in UTF-8 with lines that end with LF."""
+        translator = Translator(await self._find_dialect())
+        async for piece in self._read_upload():
+            yield translator.feed(piece)
+        yield translator.feed(b"", final=True)
+
+    async def _find_dialect(self) -> Dialect:
+        if self._dialect is None:
+            survey = DialectSurvey()
+            async for piece in self._read_upload():
+                survey.feed(piece)
+            self._dialect = survey.dialect()
+        return self._dialect
+
+    def _read_upload(self) -> AsyncIterator[bytes]:
+        return self.profiles.uploads.read(self.hr_import.upload_id, self.hr_import.chunks)
 
     def read_row(self, read: Callable[[CsvRecord], Any], record: CsvRecord) -> Any:
         """The row, or its problems. A row that the parser cannot handle is refused alone; the others go on."""

@@ -101,7 +101,7 @@ class TestBadRuns:
     @pytest.mark.parametrize(
         ("content", "failure"),
         [
-            ("external_id,name,organisation,department,level\rc1,Al,halden,it,9\rc2,Bo,halden,it,9", "line_ends"),
+            ("external_id,name,organisation,department,level\rc1,Al,halden,it,9\n", "line_ends"),
             (f"{HEADER}\n", "no_rows"),
         ],
     )

@@ -34,7 +34,7 @@ class TestBadFiles:
             b"e9,Gone,halden,it,3,nobody,",
             b"e10,Loop,halden,it,3,e11,",
             b"e11,Hole,halden,it,3,e10,",
-            b"e12,Self,halden,it,3,e12,",
+            "e12,Sélf,halden,it,3,e12,".encode(),
             b"e13,Short,halden",
             b"e14,,halden,it,3,,",
             b'e15,"Open,halden,it,3,,',
@@ -73,9 +73,9 @@ class TestBadFiles:
         [
             (b"", "empty"),
             (b"external_id,name,organisation,level\ne1,Al,halden,3\n", "missing_column"),
-            (b"external_id;name;organisation;department;level\ne1;Al;halden;it;3\n", "missing_column"),
+            (b"external_id:name:organisation:department:level\ne1:Al:halden:it:3\n", "missing_column"),
             (b"external_id,name,name,organisation,department,level\n", "repeated_column"),
-            ("external_id,name,organisation,department,level,Größe\n".encode("latin-1"), "not_utf8"),
+            ("external_id,name,organisation,department,level,Größe\n".encode("latin-1"), "no_rows"),
         ],
     )
     async def test_an_unreadable_file_reports_the_reason(

@@ -89,7 +89,7 @@ class TestRowParsing:
             ("email", "nobody", "bad_email"),
             ("level_scheme", "stars", "bad_level"),
             ("employment", "fired", "bad_employment"),
-            ("employed_until", "31.5.2026", "bad_date"),
+            ("employed_until", "05/31/2026", "bad_date"),
             ("locale", "german!", "bad_language"),
             ("time_zone", "Mars/Olympus", "bad_time_zone"),
             ("languages", "en;???", "bad_language"),

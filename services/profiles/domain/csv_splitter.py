@@ -10,6 +10,8 @@ import csv
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from services.profiles.domain.file_dialect import find_separator
+
 MAX_RECORD_BYTES = 64 * 1024  # bytes of one record
 
 
@@ -20,6 +22,7 @@ class CsvRecord:
     line: int
     data: bytes
     is_complete: bool = True
+    separator: str = ","
 
 
 class CsvSplitter:
@@ -35,6 +38,7 @@ class CsvSplitter:
         self._line = 1
         self._skipping = False
         self._columns: list[str] | None = None
+        self._separator = ","
 
     def feed(self, piece: bytes) -> Iterator[CsvRecord]:
         self._rest += piece
@@ -44,7 +48,7 @@ class CsvSplitter:
         if self._skipping:
             self._rest = b""
         elif len(self._rest) > self._limit and not self._rest[: self._limit].count(b"\n"):
-            yield CsvRecord(self._line, self._rest[: self._limit], is_complete=False)
+            yield CsvRecord(self._line, self._rest[: self._limit], is_complete=False, separator=self._separator)
             self._skipping, self._rest = True, b""
 
     def close(self) -> Iterator[CsvRecord]:
@@ -65,9 +69,11 @@ class CsvSplitter:
             if end is None:  # a later piece may close the last quote
                 self._rest = b"\n".join([*lines[index:], self._rest])
                 return
+            if self._columns is None:
+                self._separator = find_separator(lines[index].decode("latin-1"))
             record = self._build_record(lines[index:end])
             if self._columns is None and record.is_complete:
-                self._columns = parse_column_names(record.data)
+                self._columns = parse_column_names(record.data, self._separator)
             yield record
             self._line += end - index
             index = end
@@ -87,7 +93,7 @@ class CsvSplitter:
         return start + 1 if final or size + len(self._rest) > self._limit else None
 
     def _is_one_record(self, data: bytes) -> bool:
-        fields = _parse_fields(data)
+        fields = _parse_fields(data, self._separator)
         if fields is None or self._columns is None:
             return fields is not None
         return len(fields) == len(self._columns) and not any(
@@ -97,20 +103,20 @@ class CsvSplitter:
     def _build_record(self, lines: list[bytes]) -> CsvRecord:
         data = lines[0] if len(lines) == 1 else b"\n".join(lines)
         if len(data) > self._limit:
-            return CsvRecord(self._line, data[: self._limit], is_complete=False)
-        return CsvRecord(self._line, data.removesuffix(b"\r"))
+            return CsvRecord(self._line, data[: self._limit], is_complete=False, separator=self._separator)
+        return CsvRecord(self._line, data.removesuffix(b"\r"), separator=self._separator)
 
 
-def parse_column_names(header: bytes) -> list[str]:
+def parse_column_names(header: bytes, separator: str) -> list[str]:
     """The column names of a header row; an empty list when it cannot be parsed."""
     text = header.removeprefix(b"\xef\xbb\xbf")
-    return [name.strip().lower() for name in _parse_fields(text) or ()]
+    return [name.strip().lower() for name in _parse_fields(text, separator) or ()]
 
 
-def _parse_fields(data: bytes) -> list[str] | None:
+def _parse_fields(data: bytes, separator: str) -> list[str] | None:
     """The fields of one record; None when the data is not exactly one valid record."""
     try:
-        rows = list(csv.reader([data.decode("latin-1")], strict=True))
+        rows = list(csv.reader([data.decode("latin-1")], strict=True, delimiter=separator))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None

@@ -19,8 +19,17 @@ from pydantic_core import ErrorDetails
 from contracts.message_languages import DEFAULT_LANGUAGE, MESSAGE_LANGUAGE_NAMES, find_message_language
 from contracts.profiles import Depth
 from contracts.text import FAULT_MESSAGES, Fault, find_fault, has_url
+from services.profiles.domain.column_names import (
+    EMPLOYMENT_WORDS,
+    NAME_PARTS,
+    find_columns,
+    find_missing,
+    normalise_word,
+    suggest_column,
+)
 from services.profiles.domain.csv_splitter import CsvRecord
 from services.profiles.domain.enrolment import EitherSide, Invitation
+from services.profiles.domain.file_dialect import UNREADABLE
 from services.profiles.domain.hr_record import (
     EmploymentState,
     ExternalId,
@@ -46,6 +55,7 @@ _FAULT_CODES: Final[Mapping[Fault, str]] = {"control": "control_character", "lin
 FIRST_YEAR, LAST_YEAR = 1900, 2199  # of dates; outside, it is a typing error, and later days cannot be counted
 NO_END_DATES = frozenset({date(9999, 12, 31), date(4712, 12, 31), date(2999, 12, 31)})  # "no end" in HR systems
 _BARE_CR = re.compile(rb"\r(?!\n)")
+_DOTTED_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")  # day first, in every country that writes dots
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
@@ -96,7 +106,7 @@ class FileHeader:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        return tuple(name for name in REQUIRED_COLUMNS if name not in self.names)
+        return tuple(find_missing(REQUIRED_COLUMNS, self.names))
 
 
 def read_header(record: CsvRecord, columns: tuple[Sequence[str], Sequence[str]] = PEOPLE_COLUMNS) -> FileHeader:
@@ -115,21 +125,30 @@ def read_header(record: CsvRecord, columns: tuple[Sequence[str], Sequence[str]] 
         text = record.data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError:
         return FileHeader((), (Issue(line, "", "not_utf8", "the file is not UTF-8"),))
-    names = tuple(name.strip().lower() for name in _split_cells(text))
+    written = tuple(name.strip() for name in _split_cells(text, record.separator))
+    names = find_columns(written, (*required, *optional))
+    missing = find_missing(required, names)
     issues = [
-        Issue(line, name, "missing_column", f"the column {name!r} is missing") for name in required if name not in names
+        Issue(line, name, "missing_column", f"the column {name!r} is missing{suggest_column(name, written)}")
+        for name in missing
     ]
     issues += [
         Issue(line, name, "repeated_column", f"the column {name!r} occurs more than once")
         for name in dict.fromkeys(names)
         if name in (*required, *optional) and names.count(name) > 1
     ]
+    # Without a header, the first row is a person: then no name of a column is repeated.
+    is_header = not missing
     issues += [
         Issue(
-            line, f"column {position}", "unknown_column", f"column {position} is unknown and is not read", refused=False
+            line,
+            f"column {position}",
+            "unknown_column",
+            f"column {position}{f' ({own})' if is_header and own else ''} is not read",
+            refused=False,
         )
-        for position, name in enumerate(names, 1)
-        if name not in (*required, *optional)
+        for position, (name, own) in enumerate(zip(names, written, strict=True), 1)
+        if name not in (*required, *optional, *NAME_PARTS)
     ]
     return FileHeader(names, tuple(issues))
 
@@ -157,25 +176,24 @@ class RowReader:
 
 
 def is_blank(record: CsvRecord) -> bool:
-    return record.is_complete and not record.data.strip(b" \t\r\n,")
+    return record.is_complete and not record.data.strip(b" \t\r\n" + record.separator.encode())
 
 
 def split_record(record: CsvRecord, columns: Sequence[str]) -> list[str]:
     """The fields of one record, as many as there are columns. Raises ``MalformedField``."""
     if not record.is_complete:
-        cells = _split_cells(record.data.decode("latin-1").replace("\n", " "))
+        cells = _split_cells(record.data.decode("latin-1").replace("\n", " "), record.separator)
         column_index = min(max(len(cells), 1), len(columns)) - 1
         raise MalformedField(
             columns[column_index], "too_long", "the field is longer than the limit, or a quote is never closed"
         )
     try:
-        fields = next(csv.reader([record.data.decode("utf-8")], strict=True), [])
+        text = record.data.decode("utf-8")
+        fields = next(csv.reader([text], strict=True, delimiter=record.separator), [])
     except UnicodeDecodeError:
-        raise MalformedField(
-            _find_undecodable_column(record.data, columns), "not_utf8", "the field is not UTF-8"
-        ) from None
+        raise MalformedField(_find_undecodable_column(record, columns), "not_utf8", "the field is not UTF-8") from None
     except csv.Error:
-        commas_before = record.data.partition(b'"')[0].count(b",")
+        commas_before = record.data.partition(b'"')[0].count(record.separator.encode())
         column = columns[min(commas_before, len(columns) - 1)]
         raise MalformedField(
             column, "malformed", "the row is not valid CSV; look for a quote that does not belong there"
@@ -188,16 +206,16 @@ def split_record(record: CsvRecord, columns: Sequence[str]) -> list[str]:
     return fields
 
 
-def _split_cells(text: str) -> list[str]:
+def _split_cells(text: str, separator: str) -> list[str]:
     """The fields of a row that may be invalid, as a best guess, to report the column of a problem."""
     try:
-        return next(csv.reader([text]), [])
+        return next(csv.reader([text], delimiter=separator), [])
     except csv.Error:
-        return text.split(",")
+        return text.split(separator)
 
 
-def _find_undecodable_column(data: bytes, columns: Sequence[str]) -> str:
-    for index, text in enumerate(_split_cells(data.decode("latin-1"))):
+def _find_undecodable_column(record: CsvRecord, columns: Sequence[str]) -> str:
+    for index, text in enumerate(_split_cells(record.data.decode("latin-1"), record.separator)):
         try:
             text.encode("latin-1").decode("utf-8")
         except UnicodeDecodeError:
@@ -224,6 +242,8 @@ class FieldParser:
                 raise MalformedField(
                     "", "too_long", f"the field is longer than the limit of {MAX_FIELD_CHARS} characters"
                 )
+            if UNREADABLE in text:
+                raise MalformedField("", "unreadable", "a letter of the field cannot be read; save the file as UTF-8")
             if (fault := find_fault(text)) is not None:
                 raise MalformedField("", _FAULT_CODES.get(fault, "unsafe_text"), f"the field {FAULT_MESSAGES[fault]}")
             return read(text)
@@ -247,7 +267,7 @@ class _RowParser(FieldParser):
         optional = self.optional
         source, external_id = optional("source", parse_id) or self.source, self.required("external_id", parse_id)
         hr = {
-            "name": self.required("name", _parse_name),
+            "name": self._name(),
             "email": optional("email", parse_email),
             "organisation_id": self.required("organisation", _parse_code),
             "department_id": self.required("department", _parse_code),
@@ -290,6 +310,14 @@ class _RowParser(FieldParser):
             invitation,
             tuple(self.remarks),
         )
+
+    def _name(self) -> str:
+        """The whole name, from one column or from those of the first and the last name."""
+        if "name" in self.fields:
+            return self.required("name", _parse_name)
+        parts = [self.fields.get(part, "").strip() for part in NAME_PARTS]
+        self.fields["name"] = " ".join(filter(None, parts))
+        return self.required("name", _parse_name)
 
     def _locale(self) -> str | None:
         locale = self.optional("locale", _parse_language)
@@ -406,6 +434,7 @@ def _parse_choice(text: str, choices: Sequence[str], code: str) -> str:
 
 
 def _parse_employment(text: str) -> EmploymentState:
+    text = EMPLOYMENT_WORDS.get(normalise_word(text), text)
     return cast("EmploymentState", _parse_choice(text, get_args(EmploymentState), "bad_employment"))
 
 
@@ -415,10 +444,12 @@ def parse_side(text: str) -> EitherSide:
 
 def _parse_last_day(text: str) -> date | None:
     """The last day at work; None for the dates by which HR systems say that there is no end."""
+    dotted = _DOTTED_DATE.fullmatch(text)
     try:
-        day = date.fromisoformat(text)
+        day = date(*map(int, reversed(dotted.groups()))) if dotted else date.fromisoformat(text)
     except ValueError:
-        raise MalformedField("", "bad_date", "the date must be written like 2026-03-31") from None
+        example = "the date must be written like 2026-03-31 or 31.03.2026"
+        raise MalformedField("", "bad_date", example) from None
     if day in NO_END_DATES:
         return None
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
