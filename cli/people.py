@@ -27,19 +27,26 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    file: Annotated[Path | None, typer.Argument(help="The CSV file, UTF-8, with a header row.", dir_okay=False)] = None,
+    file: Annotated[Path | None, typer.Argument(help="The file, with a header row.", dir_okay=False)] = None,
     source: Annotated[str, typer.Option(help="The system that issued the external ids.")] = "hr",
+    organisation: Annotated[
+        str | None, typer.Option(help="The organisation of all people, where the file has no column for it.")
+    ] = None,
     release: Annotated[
         str | None, typer.Option(help="The id of an import that waits for a release. Use it without FILE.")
     ] = None,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Import people from a CSV file of the HR system. Needs an admin, or a service bound to the source.
+    """Import people from a file of the HR system. Needs an admin, or a service bound to the source.
 
-    Required columns: external_id, name, organisation, department, level (1 to 20). Optional columns: email, site,
-    discipline, manager and evaluators (external ids), employment (active, on_leave, leaving, left), employed_until,
-    locale, time_zone, languages, programme (an invitation), side, capacity, experience, offers, seeks.
+    The file is read as it is: with commas, semicolons or tabs; in UTF-8, UTF-16 or Windows-1252; and with the column
+    names of Workday, SAP SuccessFactors, BambooHR and Personio, in English or German.
+
+    Required columns: external_id, name (or first_name and last_name), organisation, department, level (1 to 20).
+    Optional columns: email, site, discipline, manager and evaluators (external ids or e-mail addresses), employment
+    (active, on_leave, leaving, left), employed_until, locale, time_zone, languages, programme (an invitation), side,
+    capacity, experience, offers, seeks.
 
     Every bad row is reported with its line, and the good rows are imported. An import never overwrites data that a
     person entered. A person who is missing from the file has not left. The same file may be imported again. Exit code 1
@@ -51,6 +58,8 @@ def import_(
 
       viceversa import nightly.csv --source workday --json
 
+      viceversa import sap-export.csv --source sap --organisation nordwerk
+
       viceversa import --release 0192...    # the held rows of another admin's import (`viceversa imports`)
     """
     if (file is None) == (release is None):
@@ -59,7 +68,7 @@ def import_(
         started = (
             profiles.post(f"/imports/{release}/release")
             if release
-            else upload(profiles, "/imports", require_file(file), source)
+            else upload(profiles, "/imports", require_file(file), source, organisation)
         )
         done = await_import(profiles, started)
         errors = (
@@ -115,7 +124,8 @@ def require_file(file: Path | None) -> Path:
     return file
 
 
-def upload(profiles: ServiceClient, path: str, file: Path, source: str) -> Any:
+def upload(profiles: ServiceClient, path: str, file: Path, source: str, organisation: str | None = None) -> Any:
+    query = {"source": source, **({"organisation": organisation} if organisation else {})}
     with progress_bar() as progress, file.open("rb") as content:
         task = progress.add_task("Sending", total=file.stat().st_size)
 
@@ -124,9 +134,7 @@ def upload(profiles: ServiceClient, path: str, file: Path, source: str) -> Any:
                 progress.advance(task, len(part))
                 yield part
 
-        return profiles.call(
-            "POST", path, query={"source": source}, content=parts(), headers={"Content-Type": "text/csv"}
-        ).body
+        return profiles.call("POST", path, query=query, content=parts(), headers={"Content-Type": "text/csv"}).body
 
 
 def await_import(profiles: ServiceClient, started: Any) -> Any:

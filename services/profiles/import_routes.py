@@ -38,6 +38,8 @@ PIECE_BYTES = 512 * 1024  # of a file, in one document
 
 SourceQuery = Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
+OrganisationQuery = Annotated[str | None, Query(min_length=1, max_length=64)]
+
 router = APIRouter()
 
 
@@ -88,8 +90,11 @@ async def upload_people(
     profiles: ProfilesContext,
     command: Annotated[Command, command("admin", "service", streamed=True)],
     source: SourceQuery = "hr",
+    organisation: OrganisationQuery = None,
 ) -> ImportView:
-    """Import HR's file of people. The body is the CSV file itself. Once this has answered, the file cannot be lost.
+    """Import HR's file of people. The body is the file itself. Once this has answered, the file cannot be lost.
+
+    ``organisation``: that of all people, for a file without this column.
 
     It may change everybody, so it needs an admin, or a service to which this source is bound by a setting.
     """
@@ -100,7 +105,9 @@ async def upload_people(
             f"This source is not bound to your account. An operator binds it with {PREFIX}PROFILES_SOURCES; "
             "an admin imports without it."
         )
-    return await _receive(request, response, profiles, command, kind="people", source=source, sources=sources)
+    return await _receive(
+        request, response, profiles, command, kind="people", source=source, sources=sources, organisation=organisation
+    )
 
 
 @router.post("/programmes/{programme}/invitations", status_code=202)
@@ -129,7 +136,7 @@ async def upload_invitations(
 
 async def _receive(
     request: Request, response: Response, profiles: Profiles, command: Command, *, kind: ImportKind, source: str,
-    sources: tuple[str, ...] | None = None, programme_id: str | None = None,
+    sources: tuple[str, ...] | None = None, programme_id: str | None = None, organisation: str | None = None,
 ) -> ImportView:  # fmt: skip
     """Store the file and the import of it."""
     file = _IncomingFile(profiles)
@@ -142,6 +149,7 @@ async def _receive(
         source=source,
         sources=sources,
         programme_id=programme_id,
+        organisation=organisation,
         uploaded_by=principal.subject,
         uploader_member=principal.member_id,
         has_known_uploader=principal.is_known_person or "admin" not in principal.roles,
@@ -152,7 +160,7 @@ async def _receive(
         digest=file.digest,
         lease=recorded_at,
     )
-    op = replace(command.op, request=f"{source}/{file.digest}")
+    op = replace(command.op, request=f"{source}/{file.digest}" + (f"/{organisation}" if organisation else ""))
     try:
         saved = await profiles.imports.update(
             import_id, op, lambda current: (received, []) if current is None else None

@@ -186,8 +186,9 @@ class PeopleRun(ImportRun):
         reader: RowReader | None = None
         async for batch in self.read_batches(COLUMNS):
             if reader is None:
-                survey.header = read_header(batch.pop(0))
-                reader = RowReader(survey.header, self.hr_import.source, self.hr_import.sources)
+                given = () if self.hr_import.organisation is None else ("organisation",)
+                survey.header = read_header(batch.pop(0), given=given)
+                reader = self._open_reader(survey)
                 if survey.header_failure is not None:
                     break
             rows = [row for record in batch if isinstance(row := self.read_row(reader.read, record), ImportRow)]
@@ -206,6 +207,10 @@ class PeopleRun(ImportRun):
             if self.was_cancelled():
                 break
         return survey, watched_rows
+
+    def _open_reader(self, survey: FileSurvey) -> RowReader:
+        settings = self.hr_import
+        return RowReader(survey.header, settings.source, settings.sources, settings.organisation)
 
     async def _record_survey(
         self, survey: FileSurvey, pairings: Mapping[str, tuple[str, ...]], watched_rows: dict[str, ImportRow]
@@ -236,7 +241,7 @@ class PeopleRun(ImportRun):
     async def _resolve_outsiders(self, survey: FileSurvey) -> None:
         """Look up people who are mentioned but not in the file, and the managers above them."""
         refs = survey.refs_outside_file()
-        members_by_ref = await self.profiles.keys.find_members(refs) if refs else {}
+        members_by_ref = await self.profiles.find_members(refs) if refs else {}
         people = await self._load_with_managers(members_by_ref.values(), survey)
         survey.add_outsiders(
             {
@@ -288,7 +293,7 @@ class PeopleRun(ImportRun):
 
     async def _apply_rows(self, survey: FileSurvey) -> None:
         """Apply the rows after the cursor, until somebody cancels the import."""
-        reader = RowReader(survey.header, self.hr_import.source, self.hr_import.sources)
+        reader = self._open_reader(survey)
         if self.hr_import.cursor == 0:
             await self.store_issues(survey.header.issues)
         header_line, applies = None, self.hr_import.line_filter()

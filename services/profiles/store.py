@@ -16,7 +16,7 @@ from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
 from services.profiles.domain.access_policy import TAKING_PART
-from services.profiles.domain.hr_record import ExternalId
+from services.profiles.domain.hr_record import EMAIL_SIGN, ExternalId, email_ref
 from services.profiles.domain.imports import HrImport, ImportKind
 from services.profiles.domain.person import Person
 from services.profiles.domain.unknown_topics import UnknownTopics
@@ -199,6 +199,19 @@ class Profiles:
         async for stored in self.persons.find({**LIVING, "topics.unknown": {"$ne": []}}):
             people.update(set(stored.state.topics.unknown))
         return people
+
+    async def find_members(self, refs: Iterable[str]) -> dict[str, str]:
+        """``ExternalId.ref`` or ``email_ref`` -> member id. An address that two people have finds nobody."""
+        refs = list(refs)
+        members = await self.keys.find_members(ref for ref in refs if not ref.startswith(EMAIL_SIGN))
+        shared: set[str] = set()
+        for chunk in chunks([ref for ref in refs if ref.startswith(EMAIL_SIGN)]):
+            query = {**LIVING, "hr.email": {"$in": [ref.removeprefix(EMAIL_SIGN) for ref in chunk]}}
+            async for document in self.persons.collection.find(query, {"hr.email": 1}):
+                ref = email_ref(document["hr"]["email"])
+                shared |= {ref} & members.keys()
+                members[ref] = document["_id"]
+        return {ref: member for ref, member in members.items() if ref not in shared}
 
     async def find_mentioning(self, member_id: str) -> list[Stored[Person]]:
         """The people whose record names this member."""

@@ -105,11 +105,11 @@ class TestDialects:
 
 class TestColumnNames:
     def test_own_names_win_over_foreign_ones(self) -> None:
-        known = ("external_id", "email", "level")
-        assert find_columns(("external_id", "Employee ID", "E-Mail (Work)"), known) == (
+        accepted = ("external_id", "email", "level")
+        assert find_columns(("external_id", "Employee ID", "E-Mail (Work)"), accepted) == (
             "external_id", "employee id", "e-mail (work)",
         )  # fmt: skip
-        assert find_columns(("Employee ID", "Worker ID"), known) == ("external_id", "worker id")
+        assert find_columns(("Employee ID", "Worker ID"), accepted) == ("external_id", "worker id")
 
     def test_missing_column_is_told_with_the_one_like_it(self) -> None:
         assert "'Departement'" in suggest_column("department", ("Departement", "Al Ek"))
@@ -129,3 +129,27 @@ class TestImport:
         person = await harness.member("1002")
         assert person.hr is not None
         assert (person.hr.name, person.place.manager) == ("Zoë D'Été; Graf", (await harness.member("1001")).member_id)
+
+    async def test_managers_are_found_by_address(self, harness: ProfilesHarness) -> None:
+        """Inside of the file and outside of it. An address that two people have names nobody."""
+        header = "external_id,name,department,level,email,manager"
+        await harness.import_file(
+            f"{header}\nb1,Al,it,9,al@halden.example,\nb2,Bo,it,9,both@halden.example,\nb3,Cy,it,9,both@halden.example,\n",
+            organisation="halden",
+        )
+        result = await harness.import_file(
+            f"{header}\nc1,Di,it,7,di@halden.example,AL@halden.example\nc2,Ed,it,3,ed@halden.example,di@halden.example\n"
+            "c3,Fo,it,3,,both@halden.example\n",
+            organisation="halden",
+        )
+        assert (result["state"], result["created"]) == ("done", 3)
+        assert await harness.import_errors(result["import_id"]) == [(4, "manager", "unknown_manager")]
+        di, ed = await harness.member("c1"), await harness.member("c2")
+        assert di.place.manager == (await harness.member("b1")).member_id
+        assert (ed.place.manager, ed.hr and ed.hr.organisation_id) == (di.member_id, "halden")
+
+    async def test_missing_organisation_is_told_with_its_cure(self, harness: ProfilesHarness) -> None:
+        result = await harness.import_file("external_id,name,department,level\nc1,Di,it,7\n")
+        assert (result["state"], result["failure"]) == ("failed", "missing_column")
+        [error] = [entry async for entry in harness.profiles.import_errors.find({"import_id": result["import_id"]})]
+        assert "--organisation" in error["message"]

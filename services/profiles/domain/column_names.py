@@ -87,14 +87,14 @@ def normalise_word(text: str) -> str:
 _COLUMN_OF_NAME: Final = {name: column for column, names in _FOREIGN_NAMES.items() for name in names}
 
 
-def find_columns(written: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+def find_columns(written: Sequence[str], accepted: Iterable[str]) -> tuple[str, ...]:
     """The column that each written name stands for; the name itself, in small letters, where none is known."""
     own = [name.lower() for name in written]
     columns = []
     for name in own:
         column = _COLUMN_OF_NAME.get(normalise_word(name))
         is_free = column is not None and column not in own and column not in columns
-        columns.append(column if name not in known and is_free and column is not None else name)
+        columns.append(column if name not in accepted and is_free and column is not None else name)
     return tuple(columns)
 
 
@@ -106,6 +106,8 @@ def find_missing(required: Iterable[str], names: Sequence[str]) -> list[str]:
 
 def suggest_column(missing: str, written: Sequence[str]) -> str:
     """A hint at the column that was probably meant, or nothing. Only names like a known one are repeated."""
+    if missing == "organisation":
+        return "; name the organisation of all people with --organisation, or add the column"
     candidates = {normalise_word(name): name for name in written}
     wanted = [normalise_word(missing), *_FOREIGN_NAMES.get(missing, ())]
     similar = [name for word in wanted for name in get_close_matches(word, candidates, n=1, cutoff=0.8)]

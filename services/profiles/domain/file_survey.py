@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from services.profiles.domain.hr_record import email_ref
 from services.profiles.domain.line import find_circles, reporting_line
 from services.profiles.domain.person import OrgPosition, Person
 from services.profiles.domain.row_parser import FileHeader, ImportRow, Issue
@@ -27,6 +28,7 @@ class FileSurvey:
         self.unresolved: frozenset[str] = frozenset()
         self.members: dict[str, str | None] = {}
         self.lines: dict[str, int] = {}
+        self._member_of_email: dict[str, str | None] = {}  # by ``email_ref``; None where two people have it
         self._manager_ref: dict[str, str] = {}
         self._mentioned: set[str] = set()
         self._outside_members: Mapping[str, str] = {}
@@ -52,13 +54,17 @@ class FileSurvey:
             if member is None or member in self.lines:
                 continue
             self.lines[member] = row.line
+            if row.hr.email is not None:
+                ref = email_ref(row.hr.email)
+                self._member_of_email[ref] = None if ref in self._member_of_email else member
             if row.manager is not None:
                 self._manager_ref[member] = row.manager
             self._mentioned.update(row.evaluators)
 
     def refs_outside_file(self) -> list[str]:
-        """The external ids of managers and evaluators without a good row in the file."""
-        return [ref for ref in {*self._manager_ref.values(), *self._mentioned} if ref not in self.members]
+        """The references to managers and evaluators without a good row in the file."""
+        inside = self.members.keys() | self._member_of_email.keys()
+        return [ref for ref in {*self._manager_ref.values(), *self._mentioned} if ref not in inside]
 
     def add_outsiders(self, members_by_ref: Mapping[str, str], persons: Mapping[str, Person]) -> None:
         """Add people who are not in the file, then find the members whose manager cannot be used (``unresolved``).
@@ -90,9 +96,9 @@ class FileSurvey:
         lines = self.lines_without_manager()
         text = (
             f"the managers of {len(lines)} of {self.row_count} rows are unknown, so nothing was imported; write their "
-            "external ids, or leave the column out"
+            "external ids or e-mail addresses, or leave the column out"
         )
-        unknown = "nobody has the external id of this manager"
+        unknown = "nobody has the external id or the address of this manager"
         return [
             Issue(1, "manager", "unknown_managers", text),
             *(Issue(line, "manager", "unknown_manager", unknown) for line in lines),
@@ -155,7 +161,10 @@ class FileSurvey:
         return issues
 
     def _resolve_ref(self, ref: str) -> str | None:
-        return self.members[ref] if ref in self.members else self._outside_members.get(ref)
+        for members in (self.members, self._member_of_email):
+            if ref in members:
+                return members[ref]
+        return self._outside_members.get(ref)
 
     def _describe_circle(self, member: str) -> str:
         line_numbers = [

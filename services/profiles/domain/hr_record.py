@@ -44,8 +44,16 @@ class ExternalId(FrozenModel):
         return external_ref(self.source, self.id)
 
 
+EMAIL_SIGN = "@"  # begins no source
+
+
 def external_ref(source: str, id: str) -> str:
     return source + REF_SEPARATOR + id
+
+
+def email_ref(email: str) -> str:
+    """How a row names a person by their address. No ``external_ref`` looks like it."""
+    return EMAIL_SIGN + email
 
 
 class Grade(FrozenModel):

@@ -58,7 +58,8 @@ class RowCounts(FrozenModel):
 class HrImport(ProfilesState):
     """The aggregate.
 
-    ``sources``: the sources whose people it may change; None: all. ``programme_id``: where a list of invitations
+    ``sources``: the sources whose people it may change; None: all. ``organisation``: of all people, where the file has
+    no column for it. ``programme_id``: where a list of invitations
     invites to. ``attempts``: runs since the last progress. ``held_lines``: rows that wait for the release.
     ``held_pairings``: the first pairings that these rows touch. ``invites_to`` was set in a former version, where
     coordinators sent HR's file. ``has_known_uploader``: whether it is known who is behind the account.
@@ -69,6 +70,7 @@ class HrImport(ProfilesState):
     source: str
     sources: tuple[str, ...] | None = None
     programme_id: str | None = None
+    organisation: str | None = None
     uploaded_by: str
     uploader_member: str | None = None
     has_known_uploader: bool = True

@@ -36,6 +36,7 @@ from services.profiles.domain.hr_record import (
     Grade,
     HrRecord,
     HrSuggestions,
+    email_ref,
     external_ref,
     is_time_zone,
 )
@@ -79,7 +80,10 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class ImportRow:
-    """A good row, with remarks about unknown references. ``manager`` and ``evaluators`` are ``ExternalId.ref``."""
+    """A good row, with remarks about unknown references.
+
+    ``manager`` and ``evaluators`` are ``ExternalId.ref``, or ``email_ref`` where HR names people by their addresses.
+    """
 
     line: int
     hr: HrRecord
@@ -109,8 +113,12 @@ class FileHeader:
         return tuple(find_missing(REQUIRED_COLUMNS, self.names))
 
 
-def read_header(record: CsvRecord, columns: tuple[Sequence[str], Sequence[str]] = PEOPLE_COLUMNS) -> FileHeader:
-    """Read the first record. ``columns``: the required and the optional ones.
+def read_header(
+    record: CsvRecord,
+    columns: tuple[Sequence[str], Sequence[str]] = PEOPLE_COLUMNS,
+    given: Sequence[str] = (),
+) -> FileHeader:
+    """Read the first record. ``columns``: the required and the optional ones. ``given``: those with a value for all.
 
     An unknown column is remarked; a missing or repeated one refuses the whole file.
     """
@@ -127,7 +135,7 @@ def read_header(record: CsvRecord, columns: tuple[Sequence[str], Sequence[str]] 
         return FileHeader((), (Issue(line, "", "not_utf8", "the file is not UTF-8"),))
     written = tuple(name.strip() for name in _split_cells(text, record.separator))
     names = find_columns(written, (*required, *optional))
-    missing = find_missing(required, names)
+    missing = [name for name in find_missing(required, names) if name not in given]
     issues = [
         Issue(line, name, "missing_column", f"the column {name!r} is missing{suggest_column(name, written)}")
         for name in missing
@@ -161,6 +169,8 @@ class RowReader:
     source: str = "hr"
     sources: tuple[str, ...] | None = None
     """The sources whose people the file may change; None: all."""
+    organisation: str | None = None
+    """Of all people, where the file has no column for it."""
 
     def read(self, record: CsvRecord) -> ImportRow | list[Issue]:
         """The row, or all of its problems, not only the first one."""
@@ -169,7 +179,10 @@ class RowReader:
             fields = split_record(record, columns)
         except MalformedField as error:
             return [Issue(record.line, error.column, error.code, error.message)]
-        row = _RowParser(record.line, dict(zip(columns, fields, strict=True)), self.source).parse_row()
+        by_column = dict(zip(columns, fields, strict=True))
+        if self.organisation is not None:
+            by_column.setdefault("organisation", self.organisation)
+        row = _RowParser(record.line, by_column, self.source).parse_row()
         if isinstance(row, ImportRow) and self.sources is not None and row.hr.external_id.source not in self.sources:
             return [Issue(record.line, "source", "other_source", "this file may not change people of that source")]
         return row
@@ -285,7 +298,7 @@ class _RowParser(FieldParser):
             "offers": self._topics("offers", _parse_offers),
             "seeks": self._topics("seeks", _parse_seeks),
         }
-        manager, evaluators = optional("manager", parse_id), optional("evaluators", _parse_ids) or ()
+        manager, evaluators = optional("manager", _parse_reference), optional("evaluators", _parse_references) or ()
         invitation = self._invitation()
         if self.issues:
             return self.issues
@@ -305,8 +318,8 @@ class _RowParser(FieldParser):
         return ImportRow(
             self.line,
             record,
-            None if manager is None else external_ref(source, manager),
-            tuple(external_ref(source, evaluator) for evaluator in evaluators),
+            None if manager is None else _reference(source, manager),
+            tuple(_reference(source, evaluator) for evaluator in evaluators),
             invitation,
             tuple(self.remarks),
         )
@@ -423,8 +436,17 @@ def _split_list(text: str) -> list[str]:
     return [part for part in (raw.strip() for raw in text.split(";")) if part]
 
 
-def _parse_ids(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(parse_id(part) for part in _split_list(text)))
+def _parse_reference(text: str) -> str:
+    """The external id or the e-mail address of another person."""
+    return parse_email(text) if "@" in text else parse_id(text)
+
+
+def _parse_references(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_parse_reference(part) for part in _split_list(text)))
+
+
+def _reference(source: str, text: str) -> str:
+    return email_ref(text) if "@" in text else external_ref(source, text)
 
 
 def _parse_choice(text: str, choices: Sequence[str], code: str) -> str:
