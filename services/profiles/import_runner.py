@@ -40,6 +40,7 @@ from services.profiles.import_steps import ImportRun, ImportTakenOver, Step
 from services.profiles.invitation_runner import InvitationRun
 from services.profiles.line_repair import redraw_lines
 from services.profiles.store import LIVING, Profiles
+from services.profiles.workbook import UnreadableWorkbook
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,9 @@ async def _run(hr_import: HrImport, profiles: Profiles) -> None:
         failure = await run.run()
     except ImportTakenOver:
         return
+    except UnreadableWorkbook as error:
+        await run.store_issues([Issue(1, "", error.code, str(error))])
+        failure = error.code
     except Exception as error:
         if is_transient(error) or run.hr_import.attempts < imports.MAX_FAILED_ATTEMPTS:
             raise

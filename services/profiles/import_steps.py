@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from services.profiles.domain.file_dialect import Dialect, DialectSurvey, Transl
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.row_parser import Issue, is_blank
 from services.profiles.store import Profiles
+from services.profiles.workbook import is_workbook, read_workbook
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +56,29 @@ class ImportRun:
 
         Fields of the columns in ``in_one_line`` never span lines.
         """
-        splitter = CsvSplitter(in_one_line=tuple(in_one_line))
         batch: list[CsvRecord] = []
-        async for piece in self._read_translated():
-            for record in splitter.feed(piece):
-                if not is_blank(record):
-                    batch.append(record)
-                if len(batch) >= self._batch_rows:
-                    yield batch
-                    batch = []
-                    await asyncio.sleep(0)
-        batch += [record for record in splitter.close() if not is_blank(record)]
+        async for record in self._read_records(tuple(in_one_line)):
+            if not is_blank(record):
+                batch.append(record)
+            if len(batch) >= self._batch_rows:
+                yield batch
+                batch = []
+                await asyncio.sleep(0)
         if batch:
             yield batch
+
+    async def _read_records(self, in_one_line: Collection[str]) -> AsyncIterator[CsvRecord]:
+        if is_workbook(await anext(self._read_upload(), b"")):
+            content = b"".join([piece async for piece in self._read_upload()])
+            for record in await asyncio.to_thread(lambda: list(read_workbook(content))):
+                yield record
+            return
+        splitter = CsvSplitter(in_one_line=in_one_line)
+        async for piece in self._read_translated():
+            for record in splitter.feed(piece):
+                yield record
+        for record in splitter.close():
+            yield record
 
     async def _read_translated(self) -> AsyncIterator[bytes]:
         """The pieces of the file, in UTF-8 with lines that end with LF."""
