@@ -19,8 +19,9 @@ renewal and saved after it puts the older lease back. The holder renews several 
 renewal mends that; should the lease pass all the same, another process takes over, and the state (a run number, a
 holder) tells the slower one that its writes no longer apply.
 
-``version`` counts saves. ``sequence`` counts events, one number for each. ``leg`` is the trace of the latest save that
-had one: its follow-ups continue that trace, and the next action links back to it.
+``version`` counts saves. ``sequence`` counts events, and ``open_sequence`` those of topics that everybody may read: an
+open event tells nothing of the restricted ones before it. Numbers grow on each topic. ``leg`` is the trace of the
+latest save that had one: its follow-ups continue that trace, and the next action links back to it.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ MAX_ATTEMPTS = 12  # decisions before an update gives up against faster writers
 SAVE_TIMEOUT_S = 10.0  # seconds after which a change gives up; the lock of its aggregate is held no longer
 MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay has caught up
 PROTOCOL_FIELDS = frozenset(  # fields of the document that belong to the protocol
-    {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said", "leg"}
+    {"_id", "version", "sequence", "open_sequence", "outbox", "outbox_since", "relay_until", "recent", "said", "leg"}
 )
 RELAY_LEASE = timedelta(seconds=30)  # time in which only the saving process publishes; after it the sweep may
 
@@ -416,9 +417,9 @@ class Aggregates(Generic[S]):
         if decision is None:
             return None
         state, events = decision
-        sequence, published_before = (document["sequence"], document["said"]) if document else (0, {})
-        sequence = max(sequence, self._epoch)
-        entries = attempt.draft.entries(events, sequence)
+        published_before = document["said"] if document else {}
+        sequence, open_sequence = self._sequences(document)
+        entries = attempt.draft.entries(events, sequence, open_sequence)
         recent = document["recent"] if document else []
         if any(isinstance(event, Tombstone) for event in events):
             recent = [_redacted(entry) for entry in recent]
@@ -429,6 +430,7 @@ class Aggregates(Generic[S]):
             "_id": attempt.change.id,
             "version": _version(document) + 1,
             "sequence": sequence + len(entries),
+            "open_sequence": open_sequence + sum(outbox.is_open(event, self.service) for event in events),
             "due": state.due,
             "lease": state.lease,
             "outbox": box,
@@ -439,6 +441,16 @@ class Aggregates(Generic[S]):
             "leg": current_traceparent() or (document.get("leg") if document else None),
         }
         return after, state
+
+    def _sequences(self, document: Document | None) -> tuple[int, int]:
+        """The numbers of the last event of all, and of the last open one.
+
+        An earlier version numbered all events together and drops the second number: it was as high as the first.
+        """
+        if document is None:
+            return self._epoch, self._epoch
+        sequence, open_sequence = document["sequence"], document.get("open_sequence")
+        return max(sequence, self._epoch), max(sequence if open_sequence is None else open_sequence, self._epoch)
 
     def stored(self, document: Document) -> Stored[S]:
         return Stored(document["_id"], self.model.model_validate(document), document["version"])

@@ -30,11 +30,20 @@ class Draft:
     cause: Envelope | None = None
     _ids: list[str] = field(default_factory=list)
 
-    def entries(self, events: Sequence[OutgoingEvent], sequence: int) -> list[Entry]:
-        """The outbox entries for ``events``, numbered after ``sequence``. Raises ``EventTooLarge``."""
+    def entries(self, events: Sequence[OutgoingEvent], sequence: int, open_sequence: int) -> list[Entry]:
+        """The outbox entries for ``events``. Raises ``EventTooLarge``.
+
+        Events of restricted topics are numbered after ``sequence``, which counts all events. Open ones are numbered
+        after ``open_sequence``, which counts open ones alone: else a gap would tell of a restricted event.
+        """
         while len(self._ids) < len(events):
             self._ids.append(new_id())
-        return [self._entry(event, self._ids[n], sequence + n + 1) for n, event in enumerate(events)]
+        entries = []
+        for n, event in enumerate(events):
+            open_sequence += is_open(event, self.service)
+            number = open_sequence if is_open(event, self.service) else sequence + n + 1
+            entries.append(self._entry(event, self._ids[n], number))
+        return entries
 
     def _entry(self, event: OutgoingEvent, id: str, sequence: int) -> Entry:
         kind = event.type if isinstance(event, Tombstone) else type(event)
@@ -63,6 +72,12 @@ class Draft:
         if self.cause is None or (is_restricted(self.cause.type) and not topic.restricted):
             return None
         return self.cause.id
+
+
+def is_open(event: OutgoingEvent, service: str) -> bool:
+    """Whether everybody may read the topic on which the service publishes the event."""
+    kind = event.type if isinstance(event, Tombstone) else type(event)
+    return not kind.topic_of(service).restricted
 
 
 def _check_size(entry: Entry, topic: Topic) -> None:
@@ -121,4 +136,4 @@ def published_field(topic: str) -> str:
 def republished_entry(event: OutgoingEvent, id: str, sequence: int, service: str, time: datetime) -> Entry:
     """The entry that publishes an event again, with its first id and sequence."""
     draft = Draft(service, time, None, [id])
-    return draft.entries([event], sequence - 1)[0]
+    return draft.entries([event], sequence - 1, sequence - 1)[0]

@@ -100,7 +100,7 @@ class TestBeforeErasure:
         named = {type.TOPIC.name.encode() for type in RESTRICTED}
         restricted = [record for record in letters if record.header("dl-topic") in named]
         assert {record.header("dl-topic") for record in restricted} == named
-        assert len(restricted) >= 3 * len(RESTRICTED)
+        assert len(restricted) >= 2 * len(RESTRICTED), "the third record of each is foreign, and makes no dead letter"
         for letter in restricted:
             assert (letter.key, letter.value) == (None, b"")
             assert not words_in(letter.everything())

@@ -1,22 +1,35 @@
 """An aggregate is changed by one atomic write. An operation is applied once, whichever message is lost."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from pymongo.errors import OperationFailure, PyMongoError
 
 from chassis.core.commands import Op
 from chassis.storage import aggregates
-from chassis.storage.aggregates import Aggregates, Change, KeyReused, SaveResult, State, TooBusy, VersionConflict
+from chassis.storage.aggregates import (
+    Aggregates,
+    Change,
+    Decide,
+    KeyReused,
+    SaveResult,
+    State,
+    TooBusy,
+    VersionConflict,
+)
 from chassis.storage.mongo import BulkWriteError, ConnectionFailure
 from chassis.storage.outbox import EventTooLarge
+from contracts.envelope import OutgoingEvent, Topic
 from tests.chassis.harness import (
     COUNTERS,
     COUNTS,
     SERVICE,
+    WHISPERS,
     ChassisHarness,
     Counter,
     ServiceReplica,
+    Whispered,
     add,
     erase,
     event_ids,
@@ -311,6 +324,19 @@ class TestAggregateLimits:
             Aggregates(harness.collection, Versioned, SERVICE, replica.relay, harness.clock)
 
 
+def whisper(id: str) -> Decide[Counter]:
+    """Publish a restricted event alone."""
+
+    def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]]:
+        return counter or Counter(counter_id=id), [Whispered(counter_id=id, secret="psst")]
+
+    return decide
+
+
+async def sequences_on(harness: ChassisHarness, topic: Topic) -> list[int]:
+    return [read_envelope(record).sequence for record in await harness.read_records(topic, "c")]
+
+
 class TestEventSequences:
     async def test_each_event_has_its_own_sequence_in_order(
         self,
@@ -326,6 +352,32 @@ class TestEventSequences:
         assert on_compacted_topic == sorted(on_compacted_topic)
         assert on_compacted_topic[-1] == 9
         assert not set(on_compacted_topic) & set(on_time_topic)
+
+    async def test_a_restricted_event_leaves_no_gap_in_open_topics(self, harness: ChassisHarness) -> None:
+        """A gap would tell a subscriber that somebody has answered, asked for another partner, or checked in."""
+        replica = await harness.start_replica()
+        for number, change in enumerate((whisper("c"), add("c", 1), whisper("c"), whisper("c"), add("c", 1))):
+            await replica.counters.update("c", Op(f"{number}"), change)
+        await replica.relay.wait_until_idle()
+        assert await sequences_on(harness, COUNTS) == [2, 4]
+        assert await sequences_on(harness, WHISPERS) == [1, 4, 5]
+
+    async def test_numbers_grow_beside_a_replica_of_an_earlier_version(self, harness: ChassisHarness) -> None:
+        """It numbers all events together, and writes documents without the second number."""
+        replica = await harness.start_replica()
+        await replica.counters.update("c", Op("1"), add("c", 1))
+        await replica.counters.update("c", Op("2"), whisper("c"))
+        await replica.counters.update("c", Op("3"), whisper("c"))
+        await replica.relay.wait_until_idle()
+        before = await replica.read_document("c")
+        assert (before["sequence"], before["open_sequence"]) == (4, 2)
+        earlier = {"$set": {"sequence": before["sequence"] + 2}, "$unset": {"open_sequence": ""}}
+        await harness.collection.update_one({"_id": "c"}, earlier)
+        await replica.counters.update("c", Op("4"), add("c", 1))
+        await replica.counters.update("c", Op("5"), whisper("c"))
+        await replica.relay.wait_until_idle()
+        assert await sequences_on(harness, COUNTS) == [2, 8]
+        assert await sequences_on(harness, WHISPERS) == [3, 4, 9]
 
     async def test_new_epoch_numbers_events_above_the_old_ones(self, harness: ChassisHarness) -> None:
         replica = await harness.start_replica()

@@ -39,5 +39,5 @@ class TestCause:
     ) -> None:
         """Else an end by a wish of one of the two would differ from every other end."""
         envelope = Envelope("e-1", cause.TYPE, "/toys", "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
-        [entry] = Draft("toys", datetime(2026, 3, 2, tzinfo=UTC), envelope).entries([effect()], 0)
+        [entry] = Draft("toys", datetime(2026, 3, 2, tzinfo=UTC), envelope).entries([effect()], 0, 0)
         assert (entry["causationid"] is not None) == is_named
