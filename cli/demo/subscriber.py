@@ -28,7 +28,16 @@ OPEN_TOPICS = (
     "notifications.v1",
     *(topic.name for topic in (ERASURE_REQUESTS, *ERASURE_COMPLETIONS)),
 )
-RESTRICTED_TOPICS = ("profiles.v1", "contacts.v1", "answers.v1", "checkins.v1", "partner-changes.v1", "outcomes.v1")
+RESTRICTED_TOPICS = (
+    "profiles.v1",
+    "contacts.v1",
+    "answers.v1",
+    "checkins.v1",
+    "partner-changes.v1",
+    "outcomes.v1",
+    "requests.v1",
+    "unmatched.v1",
+)
 """A real installation refuses these topics to other systems. Here only the headers of their events are read."""
 
 _TRANSIENT_ERRORS = frozenset(
