@@ -48,6 +48,9 @@ class FeedbackEvent(EventData):
     first_held_at: Instant | None = None
     last_held_at: Instant | None = None
     next_session_at: Instant | None = None
+    scheduled_at: tuple[Instant, ...] | None = Field(
+        None, description="all meetings that are still to come, the next one first; absent in older events"
+    )
 
 
 class SessionEvent(FeedbackEvent):
@@ -70,6 +73,8 @@ class SessionCancelled(SessionEvent):
     """A meeting was called off. The event does not name who called it off."""
 
     TYPE: ClassVar[str] = "mentoring.session.cancelled.v1"
+
+    by_end: bool = Field(False, description="whether nobody called it off, but the pairing ended before it")
 
 
 class SessionMissed(SessionEvent):

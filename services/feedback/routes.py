@@ -84,16 +84,20 @@ async def create_session(
         return await _change_meetings(
             id,
             command,
-            lambda followup, _, moment: sessions.record_held(followup, session, body.starts_at, moment),
+            lambda followup, side, moment: sessions.record_held(followup, side, session, body.starts_at, moment),
             feedback,
         )
-    set_location(response, "pairings", id, "sessions", session)
-    return await _change_meetings(
+    view = await _change_meetings(
         id,
         command,
         lambda followup, side, moment: sessions.schedule(followup, side, session, body.starts_at, moment),
         feedback,
     )
+    planned = {meeting.session_id: meeting.starts_at for meeting in view.sessions}
+    if session not in planned:  # this date existed already
+        session = next((known for known, at in planned.items() if at == body.starts_at), session)
+    set_location(response, "pairings", id, "sessions", session)
+    return view
 
 
 @router.put("/pairings/{id}/sessions/{session}", tags=["sessions"])
@@ -120,7 +124,7 @@ async def report_session_held(id: str, session: str, command: MemberCommand, fee
     return await _change_meetings(
         id,
         command,
-        lambda followup, _, moment: sessions.report_outcome(followup, session, "held", moment),
+        lambda followup, side, moment: sessions.report_outcome(followup, side, session, "held", moment),
         feedback,
     )
 
@@ -130,7 +134,7 @@ async def report_session_missed(id: str, session: str, command: MemberCommand, f
     return await _change_meetings(
         id,
         command,
-        lambda followup, _, moment: sessions.report_outcome(followup, session, "missed", moment),
+        lambda followup, side, moment: sessions.report_outcome(followup, side, session, "missed", moment),
         feedback,
     )
 

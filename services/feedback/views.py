@@ -159,7 +159,7 @@ class CheckinView(BaseModel):
         now: datetime,
     ) -> Self:
         answer_set = followup.answers.get(checkin.checkin_id)
-        items = questions.items_at(checkin.milestone)
+        items = questions.items_at(checkin.milestone, have_met=bool(followup.held_meetings()))
         return cls(
             pairing_id=followup.pairing_id,
             milestone=checkin.milestone,

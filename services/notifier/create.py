@@ -87,6 +87,8 @@ async def create_notifications(envelope: Envelope, event: NotifiableEvent, notif
     for row in rows_for(type(event)):
         due = row.due_time(event, programme)
         cause = _cause_id(row, envelope, event)
+        if not row.created_if(event):
+            continue
         if cause is None or (row.once_per_end and due is not None and due < event.happened_at):
             continue  # the end moved after this time had passed: the notification went out for the earlier end
         for recipient in await _audience(row, event, pairing, programme, notifier):

@@ -152,16 +152,16 @@ class SimulatedPairing:
     def cancel(self, id: str) -> None:
         self.apply(lambda followup, moment: sessions.cancel(followup, id, moment))
 
-    def miss(self, id: str) -> None:
-        self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "missed", moment))
+    def miss(self, id: str, side: Side = "senior") -> None:
+        self.apply(lambda followup, moment: sessions.report_outcome(followup, side, id, "missed", moment))
 
-    def hold(self, id: str | None = None) -> None:
+    def hold(self, id: str | None = None, side: Side = "senior") -> None:
         """Report a meeting that took place just now, with or without a date."""
         if id is not None:
-            self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "held", moment))
+            self.apply(lambda followup, moment: sessions.report_outcome(followup, side, id, "held", moment))
         else:
             fresh = f"session-{len(self.followup.sessions)}"
-            self.apply(lambda followup, moment: sessions.record_held(followup, fresh, moment.now, moment))
+            self.apply(lambda followup, moment: sessions.record_held(followup, side, fresh, moment.now, moment))
 
     def answer(self, side: Side, milestone: str, answers: dict[str, int | None], *, call_me: bool = False) -> None:
         self.apply(

@@ -1,7 +1,7 @@
 """Check-ins: their questions, recipients and times, and the visibility of the answers."""
 
 from collections.abc import Callable
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,6 +22,7 @@ from services.feedback.views import CareView
 from tests.feedback.followups import JUNIOR, QUESTIONS, SimulatedPairing, programme
 
 ITEMS = [item.id for item in QUESTIONS.items]
+starts = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 SIDES: tuple[Side, Side] = ("senior", "junior")
 
 
@@ -209,6 +210,20 @@ class TestAsking:
             ("day_90", "junior"),
             ("day_90", "senior"),
         ]
+
+    @given(start=starts)
+    def test_about_the_partner_waits_until_they_can_have_met(self, start: datetime) -> None:
+        life = SimulatedPairing(formed_at=start, programme=programme(care__checkin_days=(0, 3, 90)))
+        meeting = life.schedule(12)
+        life.advance_days(11.9)
+        assert {checkin.milestone for checkin in life.followup.checkins} == {"day_0"}
+        life.advance_days(0.1)
+        life.hold(meeting)
+        life.advance_days(5)
+        assert {checkin.milestone for checkin in life.followup.checkins} == {"day_0", "day_3"}
+
+    def test_before_a_meeting_shows_items_about_oneself(self) -> None:
+        assert [item.id for item in QUESTIONS.items_at("day_30", have_met=False)] == ["1", "2"]
 
     def test_comes_a_last_time_at_the_end_if_they_met(self) -> None:
         life = pairing_that_met()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from contracts.errors import CommandRejected
 from contracts.pairings import PairingFormed, PairingPaused, PairingState
 from contracts.profiles import Side
+from services.feedback.domain import sessions
 from services.feedback.domain.care_facts import care_state, current_facts, is_active
 from services.feedback.domain.followup import unfreeze_followup
 from services.feedback.domain.followup_rules import request_partner_change
@@ -237,12 +238,58 @@ class TestMeetings:
         assert [meeting.state for meeting in life.followup.sessions] == ["held", "held"]
         assert [event.sessions_held for event in life.events_of("session.held")] == [1, 2]
 
+    def test_noted_by_both_sides_or_twice_count_once(self) -> None:
+        life = SimulatedPairing()
+        life.advance_days(4)
+        life.hold(side="senior")
+        life.hold(side="senior")
+        life.advance_days(0.1)
+        life.hold(side="junior")
+        assert [meeting.noted_by for meeting in life.followup.sessions] == [("senior", "junior")]
+        life.advance_days(0.1)
+        life.hold(side="junior")
+        life.hold(side="senior")
+        assert len(life.followup.sessions) == 2, "a second meeting of that day is another one"
+        assert len(life.events_of("session.held")) == 2
+
+    def test_with_one_date_are_planned_once(self) -> None:
+        life = SimulatedPairing()
+        life.schedule(3, id="first")
+        life.schedule(3, id="second")
+        assert [meeting.session_id for meeting in life.followup.sessions] == ["first"]
+
+    @given(hours=st.floats(0.1, 23.9))
+    def test_held_now_leaves_those_to_come(self, hours: float) -> None:
+        life = SimulatedPairing()
+        life.schedule(hours / 24)
+        life.hold()
+        assert [meeting.state for meeting in life.followup.sessions] == ["held", "scheduled"]
+
+    def test_none_took_place_before_the_proposal(self) -> None:
+        life = SimulatedPairing()
+        proposed = life.followup.proposed_at
+        assert proposed is not None
+        life.apply(lambda followup, moment: sessions.record_held(followup, "senior", "in-time", proposed, moment))
+        early = proposed - timedelta(minutes=1)
+        with pytest.raises(CommandRejected) as rejection:
+            life.apply(lambda followup, moment: sessions.record_held(followup, "senior", "early", early, moment))
+        assert rejection.value.code == "too_early"
+
+    def test_all_those_to_come_stand_in_each_event(self) -> None:
+        life = SimulatedPairing()
+        life.schedule(2)
+        life.schedule(2.5)
+        assert [event.scheduled_at for event in life.events_of("session.scheduled")][-1] == tuple(
+            meeting.starts_at for meeting in life.followup.sessions
+        )
+
     def test_are_cancelled_when_the_pairing_ends(self) -> None:
         life = SimulatedPairing()
         life.schedule(5)
         life.schedule(9)
         life.advance_days(1)
         life.end("not_started")
+        assert [event.by_end for event in life.events_of("session.cancelled")] == [True, True]
         assert Counter(life.event_types()) == {
             "session.scheduled": 2,
             "session.cancelled": 2,

@@ -16,10 +16,12 @@ from contracts.profiles import Side
 from services.feedback.domain.anonymous_statistics import CHANGE_ITEMS, change_cell_name, milestone_rank
 from services.feedback.domain.calendar import morning_of
 from services.feedback.domain.calls import with_call
+from services.feedback.domain.care_facts import first_meeting_deadline
 from services.feedback.domain.followup import SIDES, AnswerSet, Checkin, Decision, PairingFollowup, event_fields
 from services.feedback.domain.questions import Questions
 
 OPEN_FOR = timedelta(days=30)
+ONE_MOMENT = timedelta(milliseconds=1)  # a deadline is the midnight that ends a day; just before it is still that day
 END_MILESTONE = "end"
 
 
@@ -55,7 +57,8 @@ def ask_due_checkins(followup: PairingFollowup, moment: Moment) -> Decision:
             planned for planned in upcoming_checkins(followup) if planned.side == side and planned.due_at <= moment.now
         ]
         if due:
-            followup, event = _ask(followup, due[-1], moment)
+            latest = max(due, key=lambda planned: (planned.due_at, milestone_rank(planned.milestone)))
+            followup, event = _ask(followup, latest, moment)
             events.append(event)
     return followup, events
 
@@ -150,7 +153,19 @@ def latest_answer(followup: PairingFollowup, side: Side, item: str) -> int | Non
 def _due_at(followup: PairingFollowup, side: Side, day: int) -> datetime:
     if day == 0:
         return followup.formed_at
-    return morning_of(followup.formed_at, day, followup.zones.get(side, "UTC"), followup.pause_spans)
+    zone, pauses = followup.zones.get(side, "UTC"), followup.pause_spans
+    regular = morning_of(followup.formed_at, day, zone, pauses)
+    return max(regular, morning_of(_first_chance_to_meet(followup), 1, zone, pauses))
+
+
+def _first_chance_to_meet(followup: PairingFollowup) -> datetime:
+    """When the two met first or are to meet first, at the latest when the programme expects it.
+
+    Questions about the partner wait for it: before, they could only be guessed.
+    """
+    deadline = first_meeting_deadline(followup) - ONE_MOMENT
+    dates = [meeting.starts_at for meeting in followup.sessions if meeting.state in ("held", "scheduled")]
+    return min([deadline, *dates])
 
 
 def _ask(followup: PairingFollowup, planned: PlannedCheckin, moment: Moment) -> tuple[PairingFollowup, OutgoingEvent]:

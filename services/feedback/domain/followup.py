@@ -69,12 +69,16 @@ class Terms(FrozenModel):
 
 
 class Meeting(FrozenModel):
-    """One meeting. ``changed_at`` is when its state was last reported."""
+    """One meeting. ``changed_at`` is when its state was last reported. ``noted_by``: who reported that it was held.
+
+    ``noted_by`` is empty in documents of former versions.
+    """
 
     session_id: str
     state: SessionState
     starts_at: Instant
     changed_at: Instant
+    noted_by: tuple[Side, ...] = ()
 
     def to_session(self) -> Session:
         return Session(session_id=self.session_id, state=self.state, starts_at=self.starts_at)
@@ -139,6 +143,7 @@ class PairingFollowup(FrozenModel):
     terms: Terms | None = None
     state: Literal["formed", "chartered", "paused", "ended"]
     followed: int
+    proposed_at: Instant | None = None
     formed_at: Instant
     charter_at: Instant | None = None
     planned_end: Instant | None = None
@@ -216,7 +221,8 @@ def public_facts(followup: PairingFollowup, now: datetime) -> dict[str, Any]:
 def event_fields(followup: PairingFollowup, moment: Moment) -> dict[str, Any]:
     """The common fields of all events about a follow-up."""
     times = {"happened_at": moment.now, "recorded_at": moment.recorded_at}
-    return {**public_facts(followup, moment.now), **times}
+    scheduled_at = tuple(meeting.starts_at for meeting in followup.upcoming_meetings(moment.now))
+    return {**public_facts(followup, moment.now), "scheduled_at": scheduled_at, **times}
 
 
 def apply_pairing_event(
@@ -243,6 +249,7 @@ def apply_pairing_event(
             zones=dict(zones),
             state="formed",
             followed=sequence,
+            proposed_at=event.proposed_at,
             formed_at=event.formed_at,
         )
     if event.state not in ("formed", "chartered", "paused", "ended"):
@@ -252,6 +259,7 @@ def apply_pairing_event(
         update={
             "state": event.state,
             "followed": sequence,
+            "proposed_at": event.proposed_at,
             "charter_at": event.charter_at,
             "planned_end": datetime.combine(end, time(0), UTC) if end else None,
             "pauses": _pauses_after(followup, event),
@@ -298,7 +306,8 @@ def _cancel_upcoming_meetings(followup: PairingFollowup, moment: Moment) -> Deci
         if meeting.session_id in upcoming:
             cancelled = meeting.model_copy(update={"state": "cancelled", "changed_at": moment.now})
             followup = with_meeting(followup, cancelled)
-            events.append(SessionCancelled(session=cancelled.to_session(), **event_fields(followup, moment)))
+            fields = event_fields(followup, moment)
+            events.append(SessionCancelled(session=cancelled.to_session(), by_end=True, **fields))
     return followup, events
 
 

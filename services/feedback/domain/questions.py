@@ -62,9 +62,9 @@ class Questions(_QuestionsModel):
     def by_id(self) -> Mapping[str, QuestionItem]:
         return {item.id: item for item in self.items}
 
-    def items_at(self, milestone: str) -> tuple[QuestionItem, ...]:
+    def items_at(self, milestone: str, *, have_met: bool = True) -> tuple[QuestionItem, ...]:
         """The items of one check-in. Before the two have met, only items about oneself are asked."""
-        return tuple(item for item in self.items if item.baseline or milestone != "day_0")
+        return tuple(item for item in self.items if item.baseline or (have_met and milestone != "day_0"))
 
     def validate_answers(self, milestone: str, answers: Mapping[str, int | None]) -> dict[str, int | None]:
         """The answer to each item of this milestone.

@@ -167,7 +167,20 @@ def has_no_meeting(facts: SendingFacts) -> bool:
 
 def is_meeting_unchanged(facts: SendingFacts) -> bool:
     feedback = facts.feedback
-    return is_not_ended(facts) and feedback is not None and feedback.next_session_at == facts.starts_at
+    if feedback is None or not is_not_ended(facts):
+        return False
+    if feedback.scheduled_at is None:  # an event of a former version
+        return feedback.next_session_at == facts.starts_at
+    return facts.starts_at in feedback.scheduled_at
+
+
+def by_somebody(event: EventData) -> bool:
+    """Whether somebody called the meeting off. When the pairing ended, "choose a new time" would be wrong."""
+    return isinstance(event, SessionCancelled) and not event.by_end
+
+
+def any_event(_event: EventData) -> bool:
+    return True
 
 
 def has_completed_checkin(facts: SendingFacts) -> bool:
@@ -191,6 +204,7 @@ class ScheduleRow:
     ``unless``: a private fact that makes it unnecessary, checked last. The notification waits out the night and takes
     its weekly slot all the same; only what would reach the recipient is left out, and no event mentions it. Otherwise
     the private fact could be inferred from what else is sent, and when.
+    ``created_if``: events of these types that do not meet it create none.
     ``once_per_end``: created once for each pairing and planned end, whatever the event was.
     ``member_state``: for the audience "the member", the state in a programme that they have reached.
     """
@@ -205,6 +219,7 @@ class ScheduleRow:
     unless: Condition | None = None
     once_per_end: bool = False
     member_state: Literal["invited", "ready"] | None = None
+    created_if: Callable[[EventData], bool] = any_event
 
     @property
     def is_public(self) -> bool:
@@ -260,7 +275,8 @@ SCHEDULE: tuple[ScheduleRow, ...] = (
     ScheduleRow("meeting_time",        (SessionScheduled,), "assistants",     "nudge",     7 * DAY),
     ScheduleRow("meeting_soon",        (SessionScheduled,), "both",           "nudge",     DAY,
                  one_day_before, is_meeting_unchanged),
-    ScheduleRow("meeting_off",         (SessionCancelled,), "both",           "nudge",     7 * DAY),
+    ScheduleRow("meeting_off",         (SessionCancelled,), "both",           "nudge",     7 * DAY,
+                 only_if=is_not_ended, created_if=by_somebody),
     ScheduleRow("meeting_time_off",    (SessionCancelled,), "assistants",     "nudge",     7 * DAY),
     ScheduleRow("meeting_missed",      (SessionMissed,),    "both",           "nudge",     7 * DAY),
     ScheduleRow("meeting_held",        (SessionHeld,),      "both",           "note",      7 * DAY),
