@@ -9,7 +9,7 @@ import typer
 
 from cli import conflicts, connections
 from cli.console import print_json, print_line, print_table, spinner
-from cli.formatting import FACT_TEXTS, format_day, join_words
+from cli.formatting import FACT_TEXTS, format_last_day, join_words
 from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 from cli.member_names import MemberNames
 from cli.programmes import ProgrammeArgument
@@ -90,7 +90,7 @@ def print_care(
         rows_due = [
             (
                 names.join(person["member_id"] for person in item["participants"]),
-                format_day(datetime.fromisoformat(item["answer_by"])),
+                format_last_day(datetime.fromisoformat(item["answer_by"])),
                 item["pairing_id"],
             )
             for item in islice(due, limit)

@@ -1,7 +1,9 @@
 """Texts and formats that several commands share."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
+
+from contracts.days import last_day
 
 FACT_TEXTS: Mapping[str, str] = {
     "no_first_meeting_booked": "no first meeting was planned in time",
@@ -18,6 +20,11 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 def format_day(date_: date) -> str:
     """A date such as ``Tue 17 March 2026``. For a time, its date in UTC."""
     return f"{date_:%a} {date_.day} {date_:%B %Y}"
+
+
+def format_last_day(deadline: datetime) -> str:
+    """The day of a deadline in UTC. A midnight ends the day before it."""
+    return format_day(last_day(deadline, "UTC"))
 
 
 def join_words(parts: Sequence[str]) -> str:

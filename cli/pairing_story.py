@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from cli.formatting import FACT_TEXTS, format_day, format_ordinal, join_words
+from cli.formatting import FACT_TEXTS, format_day, format_last_day, format_ordinal, join_words
 from contracts.envelope import Envelope, iso
 from contracts.feedback import (
     ContactNeeded,
@@ -155,7 +155,7 @@ class _Narrator:
             case PairingProposed():
                 how = {"request": ", at the request of one of them", "coordinator": ", by the coordinator"}
                 by = how.get(data.origin, "")
-                return f"Proposed to {self._name_both()}{by}; they may answer until {format_day(data.answer_by)}."
+                return f"Proposed to {self._name_both()}{by}; they may answer until {format_last_day(data.answer_by)}."
             case PairingLapsed():
                 return "It was not formed: not both accepted in time."
             case PairingFormed():

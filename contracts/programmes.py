@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from contracts.base import FrozenModel
+from contracts.days import WorkingDays
 from contracts.envelope import Day, EventData, Id, Instant, Tag, Topic
 from contracts.profiles import MemberId
 from contracts.text import SEVERAL_LINES
@@ -213,7 +214,8 @@ class ProgrammeSettings(FrozenModel):
     )
     notice: Id = Field("1", description="version of the privacy notice that members have seen")
     starts: Day | None = None
-    ends: Day | None = None
+    ends: Day | None = Field(None, description="the last day; nobody is paired after it, and pairings end with it")
+    working_days: WorkingDays = Field(WorkingDays(), description="the days that count for every deadline")
     rules: Rules = Rules()
     matching: Matching = Matching()
     meetings: Meetings = Meetings()

@@ -6,7 +6,7 @@ A text is rendered again whenever it is read or sent, so that names are stored i
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, time, tzinfo
 from functools import cache
 from importlib.resources import files
 
@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
 from contracts import taxonomy
+from contracts.days import is_end_of_day, last_day
 from contracts.message_languages import DEFAULT_LANGUAGE, MESSAGE_LANGUAGES, message_language
 from contracts.pairings import Focus, PairingEvent
 from contracts.profiles import ContactChanged
@@ -163,7 +164,7 @@ def _placeholder_values(
         "link": _link(base, "pairings", about.pairing_id) or language.no_link,
         "request_link": _link(base, "requests", about.request_id) or language.no_link,
         "round_link": _link(base, "rounds", about.round_id) or language.no_link,
-        "answer_by": _format_day(about.answer_by, zone, language) if about.answer_by else "",
+        "answer_by": _format_deadline(about.answer_by, context.recipient.time_zone, language),
         "meeting": _format_time(about.starts_at, zone, language) if about.starts_at else "",
         "planned_end": _format_day(planned_end, UTC, language) if planned_end else "",
         "end_kind": about.end_kind or "",
@@ -205,6 +206,15 @@ def _format_day(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
         month=language.dates.months[local.month - 1],
         year=local.year,
     )
+
+
+def _format_deadline(deadline: datetime | None, zone: str | None, language: LanguageTemplates) -> str:
+    """The day, if it lasts until its end where the reader is; otherwise with the hour."""
+    if deadline is None:
+        return ""
+    if is_end_of_day(deadline, zone):
+        return _format_day(datetime.combine(last_day(deadline, zone), time()), UTC, language)
+    return _format_time(deadline, time_zone_of(zone), language)
 
 
 def _format_time(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:

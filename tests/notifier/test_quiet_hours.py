@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifier.domain.quiet_hours import QuietHours, add_working_days, is_quiet, next_open_time, time_zone_of
+from contracts.days import add_working_days
+from services.notifier.domain.quiet_hours import QuietHours, is_quiet, next_open_time, time_zone_of
 
 ZONES = [
     "Europe/Berlin",

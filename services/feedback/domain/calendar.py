@@ -5,39 +5,49 @@ the two live in different zones, the later midnight counts, so nobody is late wh
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dateutil.relativedelta import relativedelta
 
-SATURDAY = 5
+from contracts.days import MONDAY_TO_FRIDAY, WorkingDays, at_local_time, end_of_day, local_day
+
 ASKING_TIME = time(9)  # local time at which people are asked something
-CACHED_DAYS, CACHED_ZONES = 4096, 1024
+CACHED_DAYS = 4096
 
 Pause = tuple[datetime, datetime | None]  # since, until; until is None while the pairing is on hold
 DaySpan = tuple[date, date]  # first and last local day
 
 
-def working_day_ends(start: datetime, days: int, zones: Sequence[str], pauses: Sequence[Pause] = ()) -> datetime:
+def working_day_ends(
+    start: datetime,
+    days: int,
+    zones: Sequence[str],
+    pauses: Sequence[Pause] = (),
+    working: WorkingDays = MONDAY_TO_FRIDAY,
+) -> datetime:
     """The end of the ``days``-th working day after ``start``, in the latest of the zones."""
-    return max(
-        _midnight_after(_count_days(start, days, zone, pauses, only_working=True), zone) for zone in zones or ("UTC",)
-    )
+    return max(end_of_day(_count_days(start, days, zone, pauses, working), [zone]) for zone in zones or ("UTC",))
 
 
 def day_ends(start: datetime, days: int, zones: Sequence[str], pauses: Sequence[Pause] = ()) -> datetime:
     """The end of the ``days``-th day after ``start``, in the latest of the zones."""
-    return max(_midnight_after(_count_days(start, days, zone, pauses), zone) for zone in zones or ("UTC",))
+    return max(end_of_day(_count_days(start, days, zone, pauses), [zone]) for zone in zones or ("UTC",))
 
 
-def morning_of(start: datetime, days: int, zone: str, pauses: Sequence[Pause] = ()) -> datetime:
+def morning_of(
+    start: datetime,
+    days: int,
+    zone: str,
+    pauses: Sequence[Pause] = (),
+    working: WorkingDays = MONDAY_TO_FRIDAY,
+) -> datetime:
     """Nine o'clock, local time, ``days`` days after ``start``, or on the next working day."""
     day = _count_days(start, days, zone, pauses)
     paused = _paused_days(pauses, zone)
-    while day.weekday() >= SATURDAY or _is_paused(day, paused):
+    while not working.includes(day) or _is_paused(day, paused):
         day += timedelta(days=1)
-    return _local_time(day, ASKING_TIME, zone)
+    return at_local_time(day, ASKING_TIME, zone)
 
 
 def add_months(start: datetime, months: int) -> datetime:
@@ -45,19 +55,17 @@ def add_months(start: datetime, months: int) -> datetime:
     return start + relativedelta(months=months)
 
 
-def local_day(at: datetime, zone: str) -> date:
-    return at.astimezone(_zone(zone)).date()
-
-
-def _count_days(start: datetime, days: int, zone: str, pauses: Sequence[Pause], *, only_working: bool = False) -> date:
-    return _day_after(local_day(start, zone), days, _paused_days(pauses, zone), only_working)
+def _count_days(
+    start: datetime, days: int, zone: str, pauses: Sequence[Pause], working: WorkingDays | None = None
+) -> date:
+    return _day_after(local_day(start, zone), days, _paused_days(pauses, zone), working)
 
 
 @lru_cache(CACHED_DAYS)  # each change of a pairing asks for the same few days again
-def _day_after(day: date, days: int, paused: tuple[DaySpan, ...], only_working: bool) -> date:
+def _day_after(day: date, days: int, paused: tuple[DaySpan, ...], working: WorkingDays | None) -> date:
     while days > 0:
         day += timedelta(days=1)
-        if not _is_paused(day, paused) and not (only_working and day.weekday() >= SATURDAY):
+        if not _is_paused(day, paused) and (working is None or working.includes(day)):
             days -= 1
     return day
 
@@ -69,21 +77,3 @@ def _paused_days(pauses: Sequence[Pause], zone: str) -> tuple[DaySpan, ...]:
 
 def _is_paused(day: date, paused: Iterable[DaySpan]) -> bool:
     return any(first <= day <= last for first, last in paused)
-
-
-def _midnight_after(day: date, zone: str) -> datetime:
-    return _local_time(day + timedelta(days=1), time(0), zone)
-
-
-def _local_time(day: date, at: time, zone: str) -> datetime:
-    """This time of this local day, in UTC."""
-    return datetime.combine(day, at, _zone(zone)).astimezone(UTC)
-
-
-@lru_cache(CACHED_ZONES)
-def _zone(name: str) -> ZoneInfo:
-    """UTC for an unknown name: an unusual zone must not exclude anybody from follow-up."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")

@@ -67,14 +67,12 @@ def is_active(followup: PairingFollowup, now: datetime) -> bool:
 
 def booking_deadline(followup: PairingFollowup) -> datetime:
     """Until when the first meeting should have a date."""
-    days = _terms(followup).first_booked_by
-    return working_day_ends(followup.formed_at, days, followup.both_zones, followup.pause_spans)
+    return _working_day_ends(followup, _terms(followup).first_booked_by)
 
 
 def first_meeting_deadline(followup: PairingFollowup) -> datetime:
     """Until when the first meeting should have taken place."""
-    days = _terms(followup).first_held_by
-    return working_day_ends(followup.formed_at, days, followup.both_zones, followup.pause_spans)
+    return _working_day_ends(followup, _terms(followup).first_held_by)
 
 
 def early_period_end(followup: PairingFollowup) -> datetime:
@@ -100,6 +98,11 @@ def mid_point(followup: PairingFollowup) -> datetime | None:
         return None
     half = followup.formed_at + (followup.planned_end - followup.formed_at) / 2
     return half.replace(microsecond=0)
+
+
+def _working_day_ends(followup: PairingFollowup, days: int) -> datetime:
+    working = _terms(followup).working_days
+    return working_day_ends(followup.formed_at, days, followup.both_zones, followup.pause_spans, working)
 
 
 def _terms(followup: PairingFollowup) -> Terms:

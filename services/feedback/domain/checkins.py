@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from contracts.days import MONDAY_TO_FRIDAY
 from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import CheckinCompleted, CheckinDue
@@ -154,8 +155,9 @@ def _due_at(followup: PairingFollowup, side: Side, day: int) -> datetime:
     if day == 0:
         return followup.formed_at
     zone, pauses = followup.zones.get(side, "UTC"), followup.pause_spans
-    regular = morning_of(followup.formed_at, day, zone, pauses)
-    return max(regular, morning_of(_first_chance_to_meet(followup), 1, zone, pauses))
+    working = followup.terms.working_days if followup.terms is not None else MONDAY_TO_FRIDAY
+    regular = morning_of(followup.formed_at, day, zone, pauses, working)
+    return max(regular, morning_of(_first_chance_to_meet(followup), 1, zone, pauses, working))
 
 
 def _first_chance_to_meet(followup: PairingFollowup) -> datetime:

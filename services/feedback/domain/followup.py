@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from contracts.base import FrozenModel
+from contracts.days import WorkingDays
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.feedback import Session, SessionCancelled
 from contracts.moment import Moment
@@ -52,6 +53,7 @@ class Terms(FrozenModel):
     booked_by: Literal["senior", "junior", "either"]
     raw_answers_months: int
     months: int
+    working_days: WorkingDays = WorkingDays()
 
     @classmethod
     def of(cls, settings: ProgrammeSettings) -> "Terms":
@@ -65,6 +67,7 @@ class Terms(FrozenModel):
             booked_by=meetings.booked_by,
             raw_answers_months=min(retention.raw_answers_months, retention.months),
             months=retention.months,
+            working_days=settings.working_days,
         )
 
 

@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
+from contracts.days import local_day
 from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import SessionCancelled, SessionEvent, SessionHeld, SessionMissed, SessionScheduled
 from contracts.moment import Moment
 from contracts.profiles import Side
-from services.feedback.domain.calendar import local_day
 from services.feedback.domain.followup import (
     MAX_IDEAS,
     MAX_SESSIONS,

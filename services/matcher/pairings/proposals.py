@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import KeyReused, Stored
+from contracts.days import end_of_working_day
 from contracts.envelope import Envelope
 from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Origin
@@ -28,6 +29,7 @@ from services.matcher.domain.pairings.pairing import (
     Pairing,
     PairingPlan,
     build_participant,
+    zones_of,
 )
 from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.domain.pairings.seat_ledger import count_free_seats
@@ -72,12 +74,14 @@ async def create_request(
         if _is_repeated(stored.state, request_id, programme, partner):
             raise CommandRejected("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
-    days = programme.settings.matching.answer_within_working_days
+    zones = zones_of(couple.senior.profile, couple.junior.profile)
+    days, working = programme.settings.matching.answer_within_working_days, programme.settings.working_days
+    answer_by = end_of_working_day(moment.now, days, zones.values(), working)
     saved = await matcher.requests.update(
         request_id,
         op,
         lambda state: requests.open_request(
-            state, request_id, programme.programme_id, (me, partner), side, days, moment
+            state, request_id, programme.programme_id, (me, partner), side, answer_by, moment
         ),
     )
     await _forget_erased(request_id, (me, partner), matcher)
@@ -297,5 +301,8 @@ async def _plan(
         fit=couple.fit,
         answer_within_working_days=settings.matching.answer_within_working_days,
         duration_months=settings.meetings.duration_months,
+        zones=zones_of(senior, junior),
+        working_days=settings.working_days,
+        ends=settings.ends,
         chosen=await find_runners_up(programme, couple, matcher, overridden=origin == "coordinator"),
     )

@@ -19,7 +19,7 @@ from services.matcher.context import Matcher
 from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.eligibility import MatchingTerms, assess
 from services.matcher.domain.fit.score import Fit
-from services.matcher.domain.pairings.pairing import PairingPlan, build_participant
+from services.matcher.domain.pairings.pairing import PairingPlan, build_participant, zones_of
 from services.matcher.domain.receipts.receipt import SIDES, RunnerUp, Selection
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals, result_id
@@ -268,6 +268,9 @@ def _plan(round: Round, proposal: Document, senior: ProfileChanged, junior: Prof
         chosen=_selection(round, proposal),
         answer_within_working_days=round.settings.matching.answer_within_working_days,
         duration_months=round.settings.meetings.duration_months,
+        zones=zones_of(senior, junior),
+        working_days=round.settings.working_days,
+        ends=round.settings.ends,
     )
 
 

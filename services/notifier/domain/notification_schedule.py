@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
+from contracts.days import MONDAY_TO_FRIDAY, WorkingDays, add_working_days
 from contracts.envelope import EventData
 from contracts.feedback import (
     CheckinDue,
@@ -49,7 +50,7 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
 from contracts.requests import RequestEvent, RequestLapsed, RequestOpened, RequestWithdrawn
 from contracts.unmatched import MemberUnmatched
-from services.notifier.domain.quiet_hours import add_working_days, start_of_day
+from services.notifier.domain.quiet_hours import start_of_day
 
 Kind = Literal["essential", "nudge", "note"]
 Audience = Literal[
@@ -93,15 +94,19 @@ def two_thirds_into_answer_period(event: EventData, _programme: ProgrammeSetting
     return event.proposed_at + (event.answer_by - event.proposed_at) * 2 / 3
 
 
-def five_working_days_later(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
+def five_working_days_later(event: EventData, programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent | CheckinDue)
-    return add_working_days(event.happened_at, REMINDER_WORKING_DAYS)
+    return add_working_days(event.happened_at, REMINDER_WORKING_DAYS, _working_days(programme))
 
 
 def half_way_to_booking_deadline(event: EventData, programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent)
     days = programme.meetings.first_booked_by_working_day if programme else DEFAULT_BOOKING_DEADLINE
-    return add_working_days(event.happened_at, max(1, days // 2 + 1))
+    return add_working_days(event.happened_at, max(1, days // 2 + 1), _working_days(programme))
+
+
+def _working_days(programme: ProgrammeSettings | None) -> WorkingDays:
+    return programme.working_days if programme else MONDAY_TO_FRIDAY
 
 
 def one_day_before(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:

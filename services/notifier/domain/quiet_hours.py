@@ -1,4 +1,4 @@
-"""Quiet hours and working days, by the recipient's own clock.
+"""Quiet hours, by the recipient's own clock.
 
 Hours are compared on the wall clock. The next morning is computed on the wall clock too, and only then converted to
 UTC. So a night in which the clocks change is as long as it really is.
@@ -7,8 +7,6 @@ UTC. So a night in which the clocks change is as long as it really is.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-SATURDAY = 5
 
 
 @dataclass(frozen=True)
@@ -48,15 +46,6 @@ def next_open_time(at: datetime, zone: tzinfo, quiet: QuietHours) -> datetime:
         if morning > at and not is_quiet(morning, zone, quiet):
             return morning
     raise AssertionError("every night ends within two days")
-
-
-def add_working_days(start: datetime, days: int) -> datetime:
-    """The same time of day, ``days`` working days (Monday to Friday) later."""
-    result = start
-    while days > 0:
-        result += timedelta(days=1)
-        days -= result.weekday() < SATURDAY
-    return result
 
 
 def start_of_day(day: date) -> datetime:

@@ -6,12 +6,13 @@ there is nothing to do. A profile or contact event is published only when its pu
 """
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import TypeAlias
 
 from pydantic import Field
 
 from contracts.base import FrozenModel
+from contracts.days import end_of_day, local_day
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
@@ -211,11 +212,11 @@ def employment_at(hr: HrRecord, today: date) -> EmploymentState:
 def derive_consequences(before: Person | None, after: Person, programmes: Programmes, now: datetime) -> Decision:
     """Derive employment, topics, readiness and the next due time, and collect the events to publish."""
     assert after.hr is not None, "an erased person does not change"
-    employment = employment_at(after.hr, now.date())
+    employment = employment_at(after.hr, local_day(now, after.time_zone()))
     after = after.model_copy(
         update={
             "employment": employment,
-            "due": _employment_end(after.hr, employment),
+            "due": _employment_end(after.hr, employment, after.time_zone()),
             "topics": _resolve_topics(after),
         }
     )
@@ -250,11 +251,11 @@ def _resolve_topics(person: Person) -> ResolvedTopics:
     )
 
 
-def _employment_end(hr: HrRecord, employment: EmploymentState) -> datetime | None:
-    """The morning after the last day at work, in UTC."""
+def _employment_end(hr: HrRecord, employment: EmploymentState, zone: str | None) -> datetime | None:
+    """The end of the last day at work, where the person is."""
     if hr.employed_until in (None, date.max) or employment == "left":
         return None
-    return datetime.combine(hr.employed_until + timedelta(days=1), time(), UTC)
+    return end_of_day(hr.employed_until, [zone])
 
 
 def apply_hr_record(
@@ -284,7 +285,7 @@ def apply_hr_record(
         }
     )
     if invitation is not None:
-        after = _invite(after, invitation, employment_at(hr, now.date()), programmes, now)
+        after = _invite(after, invitation, employment_at(hr, local_day(now, after.time_zone())), programmes, now)
     return derive_consequences(person, after, programmes, now)
 
 

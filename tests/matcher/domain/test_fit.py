@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.profiles import Absence, Offer, ProfileChanged, Seek, Style
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import hard_rules
-from services.matcher.domain.fit.calendar import add_months, add_working_days, count_shared_minutes, get_free_time
+from services.matcher.domain.fit.calendar import add_months, count_shared_minutes, get_free_time
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.score import (
     STYLE_BANDS,
@@ -25,7 +25,6 @@ from services.matcher.domain.fit.score import (
     cover_wishes,
 )
 from tests.matcher.builders import (
-    NOW,
     PROGRAMME,
     TAXONOMY,
     TODAY,
@@ -329,7 +328,5 @@ class TestFitReasons:
 
 
 class TestFitCalendar:
-    def test_working_days_skip_weekends_and_months_keep_length(self) -> None:
-        assert add_working_days(NOW, 10).date() == date(2026, 3, 16)
-        assert add_working_days(NOW.replace(day=6), 1).date() == date(2026, 3, 9), "Friday, then Monday"
+    def test_months_keep_their_length(self) -> None:
         assert add_months(date(2026, 8, 31), 6) == date(2027, 2, 28)

@@ -1,21 +1,24 @@
 """The life of a pairing: each transition alone, and random sequences of transitions."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
+from zoneinfo import available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from contracts.days import WorkingDays, end_of_day, end_of_working_day, is_end_of_day, start_of_day
 from contracts.envelope import OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected
+from contracts.moment import Moment
 from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingState
 from contracts.profiles import Side
 from services.matcher.domain.fit.hard_rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.conflict import ConflictPolicy
-from services.matcher.domain.pairings.pairing import Pairing, PairingCharter
+from services.matcher.domain.pairings.pairing import Pairing, PairingCharter, PairingPlan
 from tests.matcher.builders import MOMENT, NOW, moment_at
 from tests.matcher.domain.test_seat_ledger import plan, receipt_for
 
@@ -175,9 +178,68 @@ class TestPairingEnd:
 
     def test_planned_end_is_applied_by_the_clock(self) -> None:
         running = formed()
-        assert running.due == datetime(2026, 9, 2, tzinfo=NOW.tzinfo)
+        assert running.planned_end == date(2026, 9, 2)
+        assert running.due == datetime(2026, 9, 3, tzinfo=NOW.tzinfo), "the last day counts"
         assert running.due is not None
         assert done(pairings.apply_deadline(running, moment_at(running.due))).end_kind == "completed"
+
+
+@st.composite
+def placed_plans(draw: st.DrawFn, **changes: Any) -> PairingPlan:
+    """The plan of two people in any two time zones."""
+    zones = {side: draw(st.sampled_from(sorted(available_timezones()))) for side in ("senior", "junior")}
+    return plan("p", "s", "j").model_copy(update={"zones": zones, **changes})
+
+
+def propose(of: PairingPlan, moment: Moment = MOMENT) -> pairings.Decision | None:
+    begun = done(pairings.begin_reservation(None, of, moment))
+    return pairings.propose_pairing(begun, receipt_for(begun), moment)
+
+
+def form(of: PairingPlan, moment: Moment = MOMENT) -> Pairing:
+    once = done(pairings.record_answer(done(propose(of, moment)), "senior", "accepted", None, moment))
+    return done(pairings.record_answer(once, "junior", "accepted", None, moment))
+
+
+class TestPairingDays:
+    @given(placed_plans())
+    def test_answer_by_and_planned_end_last_until_midnight(self, of: PairingPlan) -> None:
+        asked, running = done(propose(of)), form(of)
+        assert asked.answer_by is not None
+        assert running.planned_end is not None
+        assert running.due == end_of_day(running.planned_end, of.zones.values())
+        assert any(is_end_of_day(asked.answer_by, zone) for zone in of.zones.values())
+        for zone in of.zones.values():
+            assert asked.answer_by >= end_of_working_day(NOW, of.answer_within_working_days, [zone])
+
+    @given(placed_plans(), st.integers(2, 300))
+    def test_pause_ends_when_its_day_begins_for_both(self, of: PairingPlan, days: int) -> None:
+        until = NOW.date() + timedelta(days=days)
+        paused = done(pairings.pause_pairing(form(of), until, MOMENT))
+        assert paused.due == max(start_of_day(until, zone) for zone in of.zones.values())
+
+    def test_weekend_and_holidays_are_the_programmes(self) -> None:
+        usual = plan("p", "s", "j").model_copy(update={"answer_within_working_days": 4})
+        gulf = usual.model_copy(update={"working_days": WorkingDays(weekend=(4, 5))})
+        closed = usual.model_copy(update={"working_days": WorkingDays(holidays=(date(2026, 3, 3),))})
+        assert [done(propose(of)).answer_by for of in (usual, gulf, closed)] == [
+            datetime(2026, 3, day, tzinfo=UTC) for day in (7, 9, 10)
+        ]
+
+    def test_nobody_is_paired_after_the_programmes_last_day(self) -> None:
+        ends = plan("p", "s", "j").model_copy(update={"ends": date(2026, 3, 5)})
+        asked, running = done(propose(ends)), form(ends)
+        assert asked.answer_by == datetime(2026, 3, 6, tzinfo=UTC)
+        assert running.planned_end == date(2026, 3, 5)
+        both = done(pairings.request_renewal(running, "senior", 3, MOMENT))
+        assert done(pairings.request_renewal(both, "junior", 3, MOMENT)).planned_end == date(2026, 3, 5)
+        assert propose(ends, moment_at(NOW + timedelta(days=4))) is None
+
+    def test_documents_of_a_former_version_are_read(self) -> None:
+        former = formed().model_dump(mode="json")
+        for name in ("zones", "working_days", "ends"):
+            del former["plan"][name]
+        assert Pairing.model_validate(former) == formed()
 
 
 class TestPairingErasure:

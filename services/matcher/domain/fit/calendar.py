@@ -1,7 +1,7 @@
-"""Working days, months, and the weekly time that two people share."""
+"""Months, and the weekly time that two people share."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,18 +11,8 @@ from contracts.profiles import ProfileChanged, Window
 
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES
-SATURDAY = 5
 
 MinuteRange = tuple[int, int]  # minutes of the week in UTC; start < end; Monday 00:00 is 0
-
-
-def add_working_days(start: datetime, days: int) -> datetime:
-    """The same time of day, ``days`` working days (Monday to Friday) later."""
-    result = start
-    while days:
-        result += timedelta(days=1)
-        days -= result.weekday() < SATURDAY
-    return result
 
 
 def add_months(start: date, months: int) -> date:

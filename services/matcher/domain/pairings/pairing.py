@@ -10,12 +10,13 @@ means that there is nothing to do.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import Field
 
 from contracts.base import FrozenModel
+from contracts.days import MONDAY_TO_FRIDAY, WorkingDays, end_of_day, end_of_working_day, local_day, start_of_day
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected
 from contracts.moment import Moment
@@ -38,7 +39,7 @@ from contracts.pairings import (
     Participant,
 )
 from contracts.profiles import ProfileChanged, Side
-from services.matcher.domain.fit.calendar import add_months, add_working_days
+from services.matcher.domain.fit.calendar import add_months
 from services.matcher.domain.fit.hard_rules import Rule
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.pairings import conflict as conflicts
@@ -73,6 +74,8 @@ class PairingCharter(FrozenModel):
 class PairingPlan(FrozenModel):
     """Everything that is fixed before the seats are taken.
 
+    ``zones``: where the days of the two end, as far as they are known. ``ends``: the programme's last day. Documents
+    of former versions have neither, and Monday to Friday as ``working_days``.
     ``chosen`` goes into the receipt and is not stored here, since it names other people, who may ask for erasure.
     """
 
@@ -87,6 +90,9 @@ class PairingPlan(FrozenModel):
     fit: Fit | None = None
     answer_within_working_days: int
     duration_months: int
+    zones: dict[Side, str] = Field(default_factory=dict)
+    working_days: WorkingDays = MONDAY_TO_FRIDAY
+    ends: date | None = None
     round_id: str | None = None
     request_id: str | None = None
     predecessor_id: str | None = None
@@ -152,6 +158,12 @@ def build_participant(profile: ProfileChanged, side: Side) -> Participant:
         organisation_id=profile.organisation_id,
         department_id=profile.department_id,
     )
+
+
+def zones_of(senior: ProfileChanged, junior: ProfileChanged) -> dict[Side, str]:
+    """The time zones of the two, as far as they are known."""
+    zones: dict[Side, str | None] = {"senior": senior.time_zone, "junior": junior.time_zone}
+    return {side: zone for side, zone in zones.items() if zone is not None}
 
 
 def to_public_event(pairing: Pairing) -> OutgoingEvent:
@@ -222,7 +234,13 @@ def propose_pairing(
     """
     if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt or pairing.conflict:
         return None
-    answer_by = add_working_days(moment.now, pairing.plan.answer_within_working_days)
+    plan = pairing.plan
+    if plan.ends is not None and _today(pairing, moment) > plan.ends:
+        return None
+    zones = _zones(pairing)
+    answer_by = end_of_working_day(moment.now, plan.answer_within_working_days, zones, plan.working_days)
+    if plan.ends is not None:
+        answer_by = min(answer_by, end_of_day(plan.ends, zones))
     receipt_fields = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
     proposed, events = _change_state(
         pairing.model_copy(
@@ -287,7 +305,7 @@ def record_answer(
         moment,
         state="formed",
         formed_at=moment.now,
-        planned_end=add_months(moment.now.date(), pairing.plan.duration_months),
+        planned_end=_cut(pairing, add_months(_today(pairing, moment), pairing.plan.duration_months)),
     )
     return formed, [answer_event, *events]
 
@@ -315,12 +333,13 @@ def sign_charter(pairing: Pairing, side: Side, charter: PairingCharter | None, m
 
 
 def pause_pairing(pairing: Pairing, until: date | None, moment: Moment) -> Decision | None:
-    """Pause the pairing; its seats stay held. With ``until`` it resumes by itself on that day."""
+    """Pause the pairing; its seats stay held. With ``until`` it resumes by itself once that day begins for both."""
     if pairing.state == "paused":
         return None
     if pairing.state not in ("formed", "chartered"):
         raise CommandRejected("wrong_state", "Only a running pairing can be paused.")
-    if until is not None and until <= moment.now.date():
+    resumes_at = max(start_of_day(until, zone) for zone in _zones(pairing)) if until is not None else None
+    if resumes_at is not None and resumes_at <= moment.now:
         raise CommandRejected("in_the_past", "A pause ends on a later day.")
     return _change_state(
         pairing,
@@ -329,7 +348,7 @@ def pause_pairing(pairing: Pairing, until: date | None, moment: Moment) -> Decis
         state="paused",
         paused_at=moment.now,
         before_pause=pairing.state,
-        pause_until=_start_of_day(until) if until else None,
+        pause_until=resumes_at,
     )
 
 
@@ -340,7 +359,7 @@ def resume_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
     if pairing.state != "paused":
         raise CommandRejected("wrong_state", "Only a paused pairing can go on.")
     days = (moment.now - pairing.paused_at).days if pairing.paused_at else 0
-    end = pairing.planned_end + timedelta(days=days) if pairing.planned_end else None
+    end = _cut(pairing, pairing.planned_end + timedelta(days=days)) if pairing.planned_end else None
     return _change_state(
         pairing,
         PairingResumed,
@@ -367,7 +386,7 @@ def request_renewal(pairing: Pairing, side: Side, months: int, moment: Moment) -
         moment,
         wish_to_renew={},
         renewals=pairing.renewals + 1,
-        planned_end=add_months(pairing.planned_end, min(wishes.values())),
+        planned_end=_cut(pairing, add_months(pairing.planned_end, min(wishes.values()))),
     )
 
 
@@ -379,7 +398,7 @@ def end_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
         return abandon_reservation(pairing, pairing.attempt, moment.recorded_at)
     if pairing.state not in RUNNING_STATES:
         return None
-    is_over = pairing.planned_end is not None and moment.now.date() >= pairing.planned_end
+    is_over = pairing.planned_end is not None and _today(pairing, moment) >= pairing.planned_end
     kind = "completed" if is_over else "ended_early" if pairing.met else "not_started"
     return _change_state(
         pairing, PairingEnded, moment, state="ended", ended_at=moment.now, end_kind=kind, conflict=None
@@ -458,7 +477,9 @@ def erase_member(pairing: Pairing, member_id: str, moment: Moment) -> Decision |
     if after.state != "abandoned":
         events.append(Tombstone(PairingState, pairing.id))
     erased_participant = Participant(member_id=ERASED, side=side, organisation_id=ERASED, department_id=ERASED)
-    plan = after.plan.model_copy(update={side: erased_participant, "reasons": {}, "focus": (), "fit": None})
+    plan = after.plan.model_copy(
+        update={side: erased_participant, "reasons": {}, "focus": (), "fit": None, "zones": {}}
+    )
     cleared_fields: dict[str, Any] = {
         "receipt_id": None,
         "conflict": None,
@@ -504,9 +525,20 @@ def _next_regular_deadline(pairing: Pairing) -> datetime | None:
     if pairing.state == "proposed":
         return pairing.answer_by
     if pairing.state in ("formed", "chartered") and pairing.planned_end is not None:
-        return _start_of_day(pairing.planned_end)
+        return end_of_day(pairing.planned_end, _zones(pairing))
     return pairing.pause_until if pairing.state == "paused" else None
 
 
-def _start_of_day(day: date) -> datetime:
-    return datetime.combine(day, time(0), UTC)
+def _zones(pairing: Pairing) -> tuple[str, ...]:
+    """Where the days of the two end; UTC for former documents and for members without a zone."""
+    return tuple(pairing.plan.zones.values()) or ("UTC",)
+
+
+def _today(pairing: Pairing, moment: Moment) -> date:
+    """The day on which both are: the earlier one while it is tomorrow for one of them."""
+    return min(local_day(moment.now, zone) for zone in _zones(pairing))
+
+
+def _cut(pairing: Pairing, end: date) -> date:
+    """No pairing goes on after the programme's last day."""
+    return end if pairing.plan.ends is None else min(end, pairing.plan.ends)

@@ -17,7 +17,6 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.profiles import ProfileChanged, Side
 from contracts.requests import RequestAccepted, RequestEvent, RequestLapsed, RequestOpened, RequestWithdrawn
-from services.matcher.domain.fit.calendar import add_working_days
 from services.matcher.domain.fit.private_wish import would_rather_not
 
 
@@ -46,13 +45,12 @@ def open_request(
     programme_id: str,
     members: tuple[str, str],
     asker_side: Side,
-    working_days: int,
+    answer_by: datetime,
     moment: Moment,
 ) -> Decision | None:
     """Open a request. ``members``: the asker and the asked. None if it exists already."""
     if existing is not None:
         return None
-    answer_by = add_working_days(moment.now, working_days)
     request = PartnerRequest(
         request_id=request_id,
         programme_id=programme_id,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from contracts.base import FrozenModel
+from contracts.days import has_public_holidays
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, InvalidCommand
 from contracts.moment import Moment
@@ -81,7 +82,7 @@ def open_programme(programme: Programme, moment: Moment) -> Decision | None:
     if programme.state == "open":
         return None
     ends = programme.settings.ends
-    if ends is not None and ends <= moment.now.date():
+    if ends is not None and ends < moment.now.date():
         raise CommandRejected("already_over", "This programme's last day has passed; change its dates first.")
     return _change_and_publish(programme, {"state": "open"}, moment)
 
@@ -107,6 +108,11 @@ def check_settings(settings: ProgrammeSettings) -> None:
             (
                 settings.starts is not None and settings.ends is not None and settings.ends <= settings.starts,
                 "The programme would end before it starts.",
+            ),
+            (
+                settings.working_days.country is not None
+                and not has_public_holidays(settings.working_days.country, settings.working_days.subdivision),
+                "The public holidays of this country, or of this part of it, are not known; list the days instead.",
             ),
             (
                 meetings.first_held_by_working_day < meetings.first_booked_by_working_day,

@@ -120,6 +120,8 @@ def start_round(
     programme_id, version, state, settings = programme
     if state != "open":
         raise CommandRejected("programme_not_open", "Rounds run in open programmes only.")
+    if settings.ends is not None and settings.ends < moment.now.date():
+        raise CommandRejected("already_over", "This programme's last day has passed; nobody is paired any more.")
     round = Round(
         round_id=round_id,
         programme_id=programme_id,
