@@ -2,10 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.base import FrozenModel
 from contracts.envelope import Day, EventData, Id, Instant, Tag, Topic
+from contracts.language_codes import normalise_tags
 
 PROFILES = Topic("profiles.v1", "compact", writers=("profiles",), readers=("matcher", "feedback"))
 CONTACTS = Topic("contacts.v1", "compact", writers=("profiles",), readers=("notifier",))
@@ -16,6 +17,10 @@ Side = Literal["senior", "junior"]
 Depth = Literal["explain", "use", "teach"]
 Mode = Literal["in_person", "remote", "either"]
 Leaning = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+
+LanguageTags = Annotated[tuple[Tag, ...], AfterValidator(normalise_tags)]
+"""``eng`` and ``en`` are one language: older records too are read with one code for each."""
 
 
 class Offer(FrozenModel):
@@ -104,7 +109,7 @@ class ProfileChanged(EventData):
     employed_until: Day | None = None
     offers: tuple[Offer, ...] = ()
     seeks: tuple[Seek, ...] = ()
-    languages: tuple[Tag, ...] = Field((), description="BCP 47 tags")
+    languages: LanguageTags = Field((), description="BCP 47 tags")
     time_zone: Tag | None = Field(None, description="IANA name")
     availability: Availability = Availability()
     meeting_mode: Mode = "either"

@@ -93,9 +93,9 @@ async def create_session(
         lambda followup, side, moment: sessions.schedule(followup, side, session, body.starts_at, moment),
         feedback,
     )
-    planned = {meeting.session_id: meeting.starts_at for meeting in view.sessions}
-    if session not in planned:  # this date existed already
-        session = next((known for known, at in planned.items() if at == body.starts_at), session)
+    dates = {meeting.session_id: meeting.starts_at for meeting in view.sessions}
+    if session not in dates:  # this date existed already
+        session = next((other for other, at in dates.items() if at == body.starts_at), session)
     set_location(response, "pairings", id, "sessions", session)
     return view
 

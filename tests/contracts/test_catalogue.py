@@ -74,6 +74,7 @@ ARGUED: Mapping[str, str] = {
 }
 # Patterns that leave no room for a sentence, a full name or an address.
 CODES = {r"^[a-z][a-z0-9-]*$", r"^[^\s@]+$", r"^[A-Za-z0-9_+/-]+$", r"^[a-z][a-z0-9_.-]*$", r"^(day_[0-9]{1,4}|end)$"}
+CODES |= {r"^[A-Z]{2}$", r"^[A-Z0-9]{1,4}$"}
 
 
 def test_the_topics_are_those_of_the_design() -> None:

@@ -4,11 +4,12 @@ import zoneinfo
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts import envelope
 from contracts.base import FrozenModel
 from contracts.envelope import Day
+from contracts.language_codes import normalise_tags
 from contracts.profiles import Availability, Level, MemberId, Mode
 from contracts.text import SEVERAL_LINES
 from services.profiles.domain.enrolment import Capacity
@@ -67,7 +68,7 @@ class Grade(FrozenModel):
 class HrSuggestions(FrozenModel):
     """HR's suggestions for data that the person owns. They count only where the person has entered nothing."""
 
-    languages: tuple[Language, ...] = ()
+    languages: Annotated[tuple[Language, ...], AfterValidator(normalise_tags)] = ()
     experience_band: ExperienceBand | None = None
     offers: tuple[OfferEntry, ...] = ()
     seeks: tuple[SeekEntry, ...] = ()
@@ -97,7 +98,7 @@ class Entered(FrozenModel):
     offers: tuple[OfferEntry, ...] | None = Field(None, max_length=MAX_TOPICS)
     seeks: tuple[SeekEntry, ...] | None = Field(None, max_length=MAX_TOPICS)
     experience_band: ExperienceBand | None = None
-    languages: tuple[Language, ...] | None = Field(None, max_length=20)
+    languages: Annotated[tuple[Language, ...], AfterValidator(normalise_tags)] | None = Field(None, max_length=20)
     availability: Availability | None = None
     meeting_mode: Mode | None = None
     intro: Annotated[str, Field(max_length=280), SEVERAL_LINES] | None = Field(None, description="for the partner only")

@@ -16,6 +16,7 @@ from typing import Final, TypeVar, cast, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from contracts.language_codes import normalise_tags
 from contracts.message_languages import DEFAULT_LANGUAGE, MESSAGE_LANGUAGE_NAMES, find_message_language
 from contracts.profiles import Depth
 from contracts.text import FAULT_MESSAGES, Fault, find_fault, has_url
@@ -489,7 +490,7 @@ def _parse_language(text: str) -> str:
 
 @lru_cache(CACHED_TEXTS)
 def _parse_languages(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_parse_language(part) for part in _split_list(text)))[:20]
+    return normalise_tags(_parse_language(part) for part in _split_list(text))[:20]
 
 
 def _parse_time_zone(text: str) -> str:

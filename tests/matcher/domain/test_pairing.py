@@ -204,13 +204,13 @@ def form(of: PairingPlan, moment: Moment = MOMENT) -> Pairing:
 class TestPairingDays:
     @given(placed_plans())
     def test_answer_by_and_planned_end_last_until_midnight(self, of: PairingPlan) -> None:
-        asked, running = done(propose(of)), form(of)
-        assert asked.answer_by is not None
+        proposal, running = done(propose(of)), form(of)
+        assert proposal.answer_by is not None
         assert running.planned_end is not None
         assert running.due == end_of_day(running.planned_end, of.zones.values())
-        assert any(is_end_of_day(asked.answer_by, zone) for zone in of.zones.values())
+        assert any(is_end_of_day(proposal.answer_by, zone) for zone in of.zones.values())
         for zone in of.zones.values():
-            assert asked.answer_by >= end_of_working_day(NOW, of.answer_within_working_days, [zone])
+            assert proposal.answer_by >= end_of_working_day(NOW, of.answer_within_working_days, [zone])
 
     @given(placed_plans(), st.integers(2, 300))
     def test_pause_ends_when_its_day_begins_for_both(self, of: PairingPlan, days: int) -> None:
@@ -228,8 +228,8 @@ class TestPairingDays:
 
     def test_nobody_is_paired_after_the_programmes_last_day(self) -> None:
         ends = plan("p", "s", "j").model_copy(update={"ends": date(2026, 3, 5)})
-        asked, running = done(propose(ends)), form(ends)
-        assert asked.answer_by == datetime(2026, 3, 6, tzinfo=UTC)
+        proposal, running = done(propose(ends)), form(ends)
+        assert proposal.answer_by == datetime(2026, 3, 6, tzinfo=UTC)
         assert running.planned_end == date(2026, 3, 5)
         both = done(pairings.request_renewal(running, "senior", 3, MOMENT))
         assert done(pairings.request_renewal(both, "junior", 3, MOMENT)).planned_end == date(2026, 3, 5)

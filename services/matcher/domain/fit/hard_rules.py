@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from contracts.language_codes import get_language
 from contracts.profiles import Enrolment, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.calendar import count_shared_minutes, get_free_time
-from services.matcher.domain.fit.language_codes import get_language
 
 Rule = Literal[
     "same_person",

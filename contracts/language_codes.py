@@ -2,9 +2,11 @@
 
 Sources: the ISO 639-2 code list of the Library of Congress (three letters, both bibliographic and terminological, for
 the languages listed here), and the IANA Language Subtag Registry (deprecated subtags, and ``no`` as the macrolanguage
-of ``nb``). A code that is not listed stands for itself.
+of ``nb``). A code that is not listed stands for itself. Tags are normalised where they are accepted, in profiles (HTTP and
+files) and in every event that is read, so that nobody has to compare spellings.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 _CODES: Final = """
@@ -23,3 +25,14 @@ def get_language(tag: str) -> str:
     """The code of the language of a BCP 47 tag, without script or region: ``iw-IL`` -> ``he``."""
     code = tag.split("-", maxsplit=1)[0].lower()
     return _LANGUAGE_OF.get(code, code)
+
+
+def normalise_tag(tag: str) -> str:
+    """The tag with the one code of its language; script and region stay: ``eng-GB`` -> ``en-GB``."""
+    primary, hyphen, rest = tag.partition("-")
+    return get_language(primary) + hyphen + rest
+
+
+def normalise_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Each language tag once, in the order in which it first came."""
+    return tuple(dict.fromkeys(map(normalise_tag, tags)))
