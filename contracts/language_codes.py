@@ -2,8 +2,8 @@
 
 Sources: the ISO 639-2 code list of the Library of Congress (three letters, both bibliographic and terminological, for
 the languages listed here), and the IANA Language Subtag Registry (deprecated subtags, and ``no`` as the macrolanguage
-of ``nb``). A code that is not listed stands for itself. Tags are normalised where they are accepted, in profiles (HTTP and
-files) and in every event that is read, so that nobody has to compare spellings.
+of ``nb``). A code that is not listed stands for itself. Tags are normalised where they are accepted, in profiles (HTTP
+and files) and in every event that is read, so that nobody has to compare spellings.
 """
 
 from collections.abc import Iterable

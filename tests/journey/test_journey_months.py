@@ -492,7 +492,7 @@ class TestMonths:
 
     def test_a_planned_end_is_thanked_and_recorded_in_bands(self, months: MonthsStory) -> None:
         end = date.fromisoformat(months.pairing("lasting")["planned_end"])
-        months.until(months.on(end))
+        months.until(months.on(end + DAY))
         assert months.life("lasting") == [
             f"pairing.{what}" for what in ("proposed", "formed", "chartered", "renewed", "ended")
         ]

@@ -275,7 +275,7 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedS
         server.recipient_replies.extend(["450 later", "550 never", VANISH])
         server.data_replies.extend(["451 greylisted", DROP])
         stack.restart("notifier", **served_at(port))
-        stack.until(datetime.combine(end, time(10), stack.clock.now().tzinfo))
+        stack.until(datetime.combine(end + DAY, time(10), stack.clock.now().tzinfo))
         stack.settle(LONG_S)
         wait_until(lambda: hurried(stack), "no deferred message left", LONG_S)
         stack.rest(LONG_S)

@@ -72,7 +72,12 @@ def booking_deadline(followup: PairingFollowup) -> datetime:
 
 def first_meeting_deadline(followup: PairingFollowup) -> datetime:
     """Until when the first meeting should have taken place."""
-    return _working_day_ends(followup, _terms(followup).first_held_by)
+    return _working_day_ends(followup, first_meeting_days(followup))
+
+
+def first_meeting_days(followup: PairingFollowup) -> int:
+    """The working day by whose end the first meeting should have taken place."""
+    return _terms(followup).first_held_by
 
 
 def early_period_end(followup: PairingFollowup) -> datetime:

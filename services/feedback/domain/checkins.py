@@ -17,10 +17,11 @@ from contracts.profiles import Side
 from services.feedback.domain.anonymous_statistics import CHANGE_ITEMS, change_cell_name, milestone_rank
 from services.feedback.domain.calendar import morning_of
 from services.feedback.domain.calls import with_call
-from services.feedback.domain.care_facts import first_meeting_deadline
+from services.feedback.domain.care_facts import first_meeting_days, first_meeting_deadline
 from services.feedback.domain.followup import SIDES, AnswerSet, Checkin, Decision, PairingFollowup, event_fields
 from services.feedback.domain.questions import Questions
 
+DAYS_A_WEEK, WORKING_DAYS_A_WEEK = 7, 5
 OPEN_FOR = timedelta(days=30)
 ONE_MOMENT = timedelta(milliseconds=1)  # a deadline is the midnight that ends a day; just before it is still that day
 END_MILESTONE = "end"
@@ -157,13 +158,15 @@ def _due_at(followup: PairingFollowup, side: Side, day: int) -> datetime:
     zone, pauses = followup.zones.get(side, "UTC"), followup.pause_spans
     working = followup.terms.working_days if followup.terms is not None else MONDAY_TO_FRIDAY
     regular = morning_of(followup.formed_at, day, zone, pauses, working)
+    if day * WORKING_DAYS_A_WEEK >= first_meeting_days(followup) * DAYS_A_WEEK:
+        return regular
     return max(regular, morning_of(_first_chance_to_meet(followup), 1, zone, pauses, working))
 
 
 def _first_chance_to_meet(followup: PairingFollowup) -> datetime:
     """When the two met first or are to meet first, at the latest when the programme expects it.
 
-    Questions about the partner wait for it: before, they could only be guessed.
+    An early check-in about the partner waits for it: before, the answers could only be guessed.
     """
     deadline = first_meeting_deadline(followup) - ONE_MOMENT
     dates = [meeting.starts_at for meeting in followup.sessions if meeting.state in ("held", "scheduled")]

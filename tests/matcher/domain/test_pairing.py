@@ -185,10 +185,10 @@ class TestPairingEnd:
 
 
 @st.composite
-def placed_plans(draw: st.DrawFn, **changes: Any) -> PairingPlan:
+def placed_plans(draw: st.DrawFn) -> PairingPlan:
     """The plan of two people in any two time zones."""
     zones = {side: draw(st.sampled_from(sorted(available_timezones()))) for side in ("senior", "junior")}
-    return plan("p", "s", "j").model_copy(update={"zones": zones, **changes})
+    return plan("p", "s", "j").model_copy(update={"zones": zones})
 
 
 def propose(of: PairingPlan, moment: Moment = MOMENT) -> pairings.Decision | None:

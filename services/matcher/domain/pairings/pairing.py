@@ -74,7 +74,7 @@ class PairingCharter(FrozenModel):
 class PairingPlan(FrozenModel):
     """Everything that is fixed before the seats are taken.
 
-    ``zones``: where the days of the two end, as far as they are known. ``ends``: the programme's last day. Documents
+    ``zones``: where the days of the two end. ``ends``: the programme's last day. Documents
     of former versions have neither, and Monday to Friday as ``working_days``.
     ``chosen`` goes into the receipt and is not stored here, since it names other people, who may ask for erasure.
     """
@@ -161,9 +161,8 @@ def build_participant(profile: ProfileChanged, side: Side) -> Participant:
 
 
 def zones_of(senior: ProfileChanged, junior: ProfileChanged) -> dict[Side, str]:
-    """The time zones of the two, as far as they are known."""
-    zones: dict[Side, str | None] = {"senior": senior.time_zone, "junior": junior.time_zone}
-    return {side: zone for side, zone in zones.items() if zone is not None}
+    """The time zones of the two; UTC for a member who named none."""
+    return {"senior": senior.time_zone or "UTC", "junior": junior.time_zone or "UTC"}
 
 
 def to_public_event(pairing: Pairing) -> OutgoingEvent:
