@@ -234,9 +234,7 @@ def expected_messages(year: Year) -> Iterator[ExpectedMessage]:
     """Every message of the year, derived from the events alone."""
     pairs = {event.pairing: members_of(event) for event in year.of("pairing.proposed")}
     for event in year.events:
-        for purpose, readers in ON_EVENTS.get(event.type, ()):
-            if purpose == "meeting_off" and event.data["by_end"]:
-                continue  # the end is told, and nobody needs a new time
+        for purpose, readers in _messages_on(event):
             for reader in _readers(year, event, readers, pairs):
                 yield ExpectedMessage(event.id, reader, purpose, event.at, event)
         if event.type in MOVING and event.data["planned_end"]:
@@ -251,6 +249,12 @@ def expected_messages(year: Year) -> Iterator[ExpectedMessage]:
                     member = event.data["member_id"]
                     cause = derived_id("taking part", enrolment["programme_id"], member, enrolment["state"], since)
                     yield ExpectedMessage(cause, member, purpose, event.at, event)
+
+
+def _messages_on(event: YearEvent) -> list[tuple[str, str]]:
+    """Purpose and readers. When the end of a pairing cancels a meeting, nobody needs a new time."""
+    messages = ON_EVENTS.get(event.type, ())
+    return [(purpose, readers) for purpose, readers in messages if purpose != "meeting_off" or not event.data["by_end"]]
 
 
 def _readers(year: Year, event: YearEvent, readers: str, pairs: dict[str, dict[str, str]]) -> list[str]:
