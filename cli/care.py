@@ -28,7 +28,8 @@ def care(
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show a coordinator's Monday list: pairs that may need help, open decisions, pending answers, waiting people.
+    """Show a coordinator's Monday list: pairs that may need help, open decisions, pending answers, waiting people,
+    and people whom no mail reaches.
 
     Pairs that may need help are found by facts alone: no meeting planned or held in time, nothing planned for two
     weeks, or two meetings in a row cancelled or missed. Answers in check-ins are never used. The list does not show
@@ -47,18 +48,28 @@ def care(
         spinner("Reading the lists"),
         connections.open_service(data, "feedback") as feedback,
         connections.open_service(data, "matcher") as matcher,
+        connections.open_service(data, "notifier") as notifier,
     ):
         pairs = list(feedback.list_items(f"/programmes/{programme}/care", help_wanted="true"))
         proposed = matcher.list_items("/pairings", programme_id=programme, state="proposed")
         due = sorted(proposed, key=lambda pairing: str(pairing["answer_by"]))
         conflicts_ = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
         free = matcher.get(f"/programmes/{programme}/free", limit=_MAX_FREE)["items"]
+        unreachable = notifier.get(f"/programmes/{programme}/unreachable")["items"]
     if json:
-        sections = {"would_like_help": pairs, "conflicts": conflicts_, "answers_due": due, "waiting": free}
+        sections = {
+            "would_like_help": pairs,
+            "conflicts": conflicts_,
+            "answers_due": due,
+            "waiting": free,
+            "unreachable": unreachable,
+        }
         print_json({"programme_id": programme, **sections})
         return
     with connections.open_service(data, "profiles") as profiles:
-        print_care(pairs, conflicts_, due, free, limit, MemberNames(profiles))
+        names = MemberNames(profiles)
+        print_care(pairs, conflicts_, due, free, limit, names)
+        print_unreachable(unreachable, limit, names)
 
 
 def print_care(
@@ -110,6 +121,18 @@ def print_care(
         ]
         print_table("  who", "side", "department", ">days", ">places", rows=rows_free)
         print_line("\n  Find partners: viceversa round compute PROGRAMME, or the matcher's suggestions (see its API).")
+
+
+def print_unreachable(unreachable: Sequence[Mapping[str, Any]], limit: int, names: MemberNames) -> None:
+    """People whose mail came back: no more mail goes to them until HR changes the address."""
+    _print_heading("People whom no mail reaches", unreachable, limit)
+    if unreachable:
+        rows = [
+            (names.name_or_id(item["member_id"]), format_day(datetime.fromisoformat(item["since"])), item["status"])
+            for item in islice(unreachable, limit)
+        ]
+        print_table("  who", "since", "code", rows=rows)
+        print_line("\n  Messages wait in their inbox. Mail goes out again when HR's file has another address.")
 
 
 def _print_heading(title: str, items: Sequence[Any], limit: int) -> None:

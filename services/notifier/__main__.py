@@ -14,6 +14,7 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
 from contracts.requests import RequestEvent
 from services.notifier import routes
+from services.notifier.bounces import poll_maildir
 from services.notifier.create import retry_postponed
 from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
@@ -23,7 +24,14 @@ from services.notifier.mail import Mailer
 from services.notifier.rendering import load_languages
 from services.notifier.sending import send_due_notification
 from services.notifier.settings import MailSettings
-from services.notifier.store import CONTACT_INDEXES, NOTIFICATION_INDEXES, PAIRING_INDEXES, REQUEST_INDEXES, Notifier
+from services.notifier.store import (
+    CONTACT_INDEXES,
+    NOTIFICATION_INDEXES,
+    PAIRING_INDEXES,
+    RECIPIENT_INDEXES,
+    REQUEST_INDEXES,
+    Notifier,
+)
 
 PORT = 8103
 
@@ -39,7 +47,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
         feedback=chassis.projection("feedback", FeedbackEvent),
         done=chassis.documents("done"),
         notifications=chassis.aggregates("notifications", Notification, indexes=NOTIFICATION_INDEXES),
-        recipients=chassis.aggregates("readers", Recipient),
+        recipients=chassis.aggregates("readers", Recipient, indexes=RECIPIENT_INDEXES),
         postponed_events=chassis.aggregates("waiting", PostponedEvent),
         erasures=chassis.aggregates("erasures", Erasure),
         clock=chassis.clock,
@@ -47,6 +55,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
         link_base=mail.link_base,
     )
     send = partial(send_due_notification, notifier=notifier)
+    reports = [partial(poll_maildir, mail.bounce_maildir, notifier)] if mail.bounce_maildir else []
     return ServiceDefinition(
         context=notifier,
         handlers=registry,
@@ -58,6 +67,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
             Sweep(notifier.postponed_events, partial(retry_postponed, notifier=notifier), on="lease"),
             Sweep(notifier.erasures, partial(advance_erasure, notifier=notifier), on="lease"),
         ],
+        background=reports,
     )
 
 

@@ -12,4 +12,5 @@ Paging = Annotated[PageRequest, Depends()]
 
 MemberPrincipal = Annotated[Principal, allow("member")]
 MemberOrAdmin = Annotated[Principal, allow("member", "admin")]
+CoordinatorPrincipal = Annotated[Principal, allow("coordinator", "admin")]
 MemberCommand = Annotated[Command, command("member")]

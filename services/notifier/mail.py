@@ -8,6 +8,7 @@ aiosmtplib's errors derive from OSError and quote addresses, so none of them lea
 """
 
 import asyncio
+import re
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,21 +18,27 @@ import aiosmtplib
 
 from contracts.email_address import EmailAddress, InvalidAddress, parse_address
 from contracts.text import without_links
+from services.notifier.domain.bounce import make_code
 from services.notifier.domain.notification import Reason
 from services.notifier.mail_message import date_value, mailbox, message_bytes, unstructured
 from services.notifier.settings import MailSettings
 
+_STATUS = re.compile(r"(5\.\d{1,3}\.\d{1,3})\b")
 PERMANENT_FAILURE_CODE = 500  # the lowest SMTP reply code that is final
 ATTEMPT_TIMEOUT_S = 120  # for all steps of one attempt; shorter than CLAIM_LEASE, or another attempt would begin
 QUIT_TIMEOUT_S = 1
 
 
 class MailRejected(Exception):
-    """The server will never accept this mail. ``reason`` is one of the domain's reasons."""
+    """The server will never accept this mail. ``reason`` is one of the domain's reasons.
 
-    def __init__(self, reason: Reason) -> None:
+    ``status``: what the server says about the address, as an enhanced status code; None where it does not say.
+    """
+
+    def __init__(self, reason: Reason, status: str | None = None) -> None:
         super().__init__(reason)
         self.reason: Reason = reason
+        self.status = status
 
 
 class MailDeferred(Exception):
@@ -60,6 +67,7 @@ class Mailer:
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
+        self.bounce_key = settings.bounce_key.get_secret_value().encode() if settings.bounce_key else None
         self._sender = parse_address(settings.smtp_sender)
         self._domain = self._sender.domain
 
@@ -120,7 +128,7 @@ class Mailer:
         try:
             await client.rcpt(str(recipient), encoding=encoding)
         except aiosmtplib.SMTPRecipientRefused as error:
-            raise _error_for(error.code, "address_refused") from None
+            raise _error_for(error.code, "address_refused", _status_in(error.message)) from None
 
     def _message_bytes(self, mail: OutgoingMail, recipient: EmailAddress) -> bytes:
         headers = [
@@ -128,18 +136,23 @@ class Mailer:
             ("To", mailbox(without_links(mail.name), recipient)),
             ("Subject", unstructured(mail.subject)),
             ("Date", date_value(mail.at)),
-            ("Message-ID", f"<{mail.id}@{self._domain}>"),
+            ("Message-ID", self._message_id(mail)),
             ("Content-Language", mail.language),
             ("Auto-Submitted", "auto-generated"),
         ]
         return message_bytes(headers, mail.text)
+
+    def _message_id(self, mail: OutgoingMail) -> str:
+        """The same for each attempt to the same address, with a code by which a report proves to be about this mail."""
+        code = f".{make_code(self.bounce_key, mail.id, mail.to)}" if self.bounce_key else ""
+        return f"<{mail.id}{code}@{self._domain}>"
 
 
 def _parse_recipient(text: str) -> EmailAddress:
     try:
         return parse_address(text)
     except InvalidAddress:
-        raise MailRejected("address_malformed") from None
+        raise MailRejected("address_malformed", "5.1.3") from None
 
 
 async def _send_text(client: aiosmtplib.SMTP, content: bytes) -> None:
@@ -163,5 +176,11 @@ async def _close(client: aiosmtplib.SMTP) -> None:
     client.close()
 
 
-def _error_for(code: int, reason: Reason) -> MailRejected | MailDeferred:
-    return MailRejected(reason) if code >= PERMANENT_FAILURE_CODE else MailDeferred(f"reply {code}")
+def _status_in(message: str) -> str | None:
+    """The enhanced status code (RFC 2034) at the beginning of a reply."""
+    match = _STATUS.match(message)
+    return match[1] if match else None
+
+
+def _error_for(code: int, reason: Reason, status: str | None = None) -> MailRejected | MailDeferred:
+    return MailRejected(reason, status) if code >= PERMANENT_FAILURE_CODE else MailDeferred(f"reply {code}")

@@ -6,7 +6,16 @@ from fastapi import APIRouter, Query, Response
 
 from chassis.web.http import Page, Principal, allow, build_page, forbidden, not_found, set_etag
 from contracts.profiles import ContactChanged
-from services.notifier.dependencies import MemberCommand, MemberOrAdmin, MemberPrincipal, NotifierContext, Paging
+from services.notifier.bounces import take_report
+from services.notifier.dependencies import (
+    CoordinatorPrincipal,
+    MemberCommand,
+    MemberOrAdmin,
+    MemberPrincipal,
+    NotifierContext,
+    Paging,
+)
+from services.notifier.domain.bounce import BounceReport
 from services.notifier.domain.notification import Notification, mark_read
 from services.notifier.domain.recipient import Recipient, set_preferences
 from services.notifier.rendering import render_message
@@ -15,9 +24,12 @@ from services.notifier.store import Notifier
 from services.notifier.views import (
     ContactView,
     InboxItemView,
+    MailReportBody,
+    MailReportTaken,
     NotificationCountsView,
     PreferencesBody,
     PreferencesView,
+    UnreachableView,
     UnreadCountView,
 )
 
@@ -102,6 +114,26 @@ async def get_contact(member: str, principal: MemberOrAdmin, notifier: NotifierC
 async def get_notification_counts(notifier: NotifierContext) -> NotificationCountsView:
     """How many notifications wait, were sent, failed, or were suppressed on purpose. For operators."""
     return NotificationCountsView(**await notifier.counts())
+
+
+@router.get("/programmes/{id}/unreachable", tags=["programmes"])
+async def get_unreachable(id: str, principal: CoordinatorPrincipal, notifier: NotifierContext) -> Page[UnreachableView]:
+    """The members of a programme whose mail came back, and who get no more mail until their address changes."""
+    programme = await notifier.programmes.get(id)
+    named = programme is not None and principal.member_id in programme.settings.coordinators
+    coordinates = "coordinator" in principal.roles and (id in principal.programmes or named)
+    if "admin" not in principal.roles and not coordinates:
+        raise forbidden("Only the coordinators of the programme can see this.")
+    if programme is None:
+        raise not_found("programme")
+    return Page(items=[UnreachableView.of(contact, entry) for contact, entry in await notifier.unreachable_in(id)])
+
+
+@router.post("/mail-reports", status_code=202, dependencies=[allow("service")])
+async def take_mail_report(body: MailReportBody, notifier: NotifierContext) -> MailReportTaken:
+    """Take the report of a mail provider that a mail did not arrive. The answer is the same for every report."""
+    await take_report(BounceReport((body.message_id,), body.status), notifier)
+    return MailReportTaken()
 
 
 def _member_id(principal: Principal) -> str:

@@ -20,7 +20,9 @@ from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
 from contracts.requests import RequestEvent
+from services.notifier.bounces import mark_address
 from services.notifier.domain import notification as notifications
+from services.notifier.domain.bounce import address_mark, severity_of
 from services.notifier.domain.notification import Deliver, DeliveryContext, Notification, Verdict
 from services.notifier.domain.notification_schedule import SendingFacts
 from services.notifier.domain.recipient import Recipient, next_free_slot, release_weekly_slot, take_weekly_slot
@@ -148,7 +150,7 @@ async def _record_outcome(
             await _save(
                 id, op, lambda current: notifications.record_acceptance(current, attempt, recorded_at), notifier
             )
-        case MailRejected(reason=reason):
+        case MailRejected(reason=reason, status=status):
             await _save(
                 id, op, lambda current: notifications.record_rejection(current, attempt, reason, moment), notifier
             )
@@ -156,6 +158,8 @@ async def _record_outcome(
                 await notifier.recipients.update(
                     contact.member_id, Op(f"{id}/back/{attempt}"), lambda current: release_weekly_slot(current, id)
                 )
+            if status is not None and severity_of(status) == "hard" and contact.email:
+                await mark_address(contact.member_id, contact.email, status, f"bounce/{id}", notifier)
         case MailDeferred() | DeliveryInDoubt():
             in_doubt = isinstance(error, DeliveryInDoubt)
             await _save(
@@ -217,6 +221,7 @@ async def _load_input(notification: Notification, member_id: str, notifier: Noti
         channels=recipient.channels_for(notification.purpose),
         hours=recipient.hours,
         facts=facts,
+        is_bounced=bool(contact and contact.email and recipient.is_bounced(address_mark(member_id, contact.email))),
     )
     return DeliveryInput(member_id, context, programme.settings if programme else None, care.messages_per_week)
 

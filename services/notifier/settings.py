@@ -1,5 +1,6 @@
 """Settings of notifier only: how it sends e-mail, and where the links in it lead."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -30,6 +31,17 @@ class MailSettings(SettingsSection):
         "viceversa@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$", description="The sender address of all mail."
     )
     smtp_timeout: float = Field(20, gt=0, le=30, description="Seconds that each step with the SMTP server may take.")
+    bounce_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="A secret of at least 32 characters. It marks each mail, so that a report that the mail did not "
+        "arrive can be believed. Without it, no report has an effect. The same for all replicas.",
+    )
+    bounce_maildir: Path | None = Field(
+        None,
+        description="A Maildir into which the mail server delivers what comes back to the sender's address. Reports "
+        "in it are processed and deleted.",
+    )
     link_base: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
@@ -54,4 +66,6 @@ class MailSettings(SettingsSection):
             )
         if (self.smtp_username is None) != (self.smtp_password is None):
             raise ValueError(f"set both {PREFIX}NOTIFIER_SMTP_USERNAME and {PREFIX}NOTIFIER_SMTP_PASSWORD, or neither")
+        if self.bounce_maildir is not None and self.bounce_key is None:
+            raise ValueError(f"{PREFIX}NOTIFIER_BOUNCE_MAILDIR needs {PREFIX}NOTIFIER_BOUNCE_KEY as well")
         return self

@@ -15,14 +15,16 @@ from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
 from contracts.requests import RequestEvent
+from services.notifier.domain.bounce import address_mark
 from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.notification_schedule import SCHEDULE
-from services.notifier.domain.recipient import Recipient
+from services.notifier.domain.recipient import BouncedAddress, Recipient
 from services.notifier.mail import Mailer
 
 CONTACT_INDEXES: list[Index] = [("delegates",), ("taking_part.programme_id",)]
 PAIRING_INDEXES: list[Index] = [("participants.member_id",)]
+RECIPIENT_INDEXES: list[Index] = [("bounced.mark",)]
 REQUEST_INDEXES: list[Index] = [("asker",), ("asked",)]
 NOTIFICATION_INDEXES: list[Index] = [("member_id", "order"), ("about.of_member",), ("state", "due")]
 
@@ -101,6 +103,19 @@ class Notifier:
 
     async def unread_count(self, member_id: str) -> int:
         return await self.notifications.count(_inbox_filter(member_id, unread=True))
+
+    async def unreachable_in(self, programme_id: str) -> list[tuple[ContactChanged, BouncedAddress]]:
+        """The members of the programme to whose address no mail goes, the newest first."""
+        found = []
+        bounced = {stored.id: stored.state async for stored in self.recipients.find({"bounced.mark": {"$gt": ""}})}
+        for id, contact in (await self.contacts.get_many(list(bounced))).items():
+            is_there = contact.employment != "left" and any(
+                part.programme_id == programme_id and part.state != "left" for part in contact.taking_part
+            )
+            entry = bounced[id].bounced
+            if is_there and contact.email and entry and entry.mark == address_mark(id, contact.email):
+                found.append((contact, entry))
+        return sorted(found, key=lambda pair: (pair[1].at, pair[0].member_id), reverse=True)
 
     async def mark_done(self, key: str) -> None:
         await self.done.put({"_id": key})

@@ -1,6 +1,6 @@
 """Bodies and responses of notifier's HTTP API."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -10,7 +10,7 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import Care
 from services.notifier.domain.notification import Notification, effective_quiet_hours
 from services.notifier.domain.notification_schedule import SCHEDULE, Kind
-from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference, Recipient
+from services.notifier.domain.recipient import BouncedAddress, ChannelPreference, QuietHoursPreference, Recipient
 from services.notifier.rendering import RenderedMessage
 
 EmailState = Literal["no", "sent", "under way", "failed"]
@@ -60,6 +60,31 @@ class InboxItemView(BaseModel):
             read_at=notification.read_at,
             by_email=_email_state(notification),
         )
+
+
+class UnreachableView(BaseModel):
+    """A member to whose address no mail goes, and since when. ``status`` is the code of the mail server."""
+
+    member_id: str
+    since: Instant
+    status: str
+
+    @classmethod
+    def of(cls, contact: ContactChanged, bounced: BouncedAddress) -> Self:
+        return cls(member_id=contact.member_id, since=bounced.at, status=bounced.status)
+
+
+class MailReportBody(RequestBody):
+    """One mail that did not arrive: its Message-ID, and the enhanced status code of the failure (RFC 3463)."""
+
+    message_id: Annotated[str, Field(min_length=3, max_length=300, description="with or without angle brackets")]
+    status: Annotated[str, Field(pattern=r"^[45]\.[0-9]{1,3}\.[0-9]{1,3}$", description="such as 5.1.1")]
+
+
+class MailReportTaken(BaseModel):
+    """The report was taken. Whether it has an effect is not said."""
+
+    taken: Literal[True] = True
 
 
 class UnreadCountView(BaseModel):

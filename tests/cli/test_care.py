@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from cli.care import print_care
+from cli.care import print_care, print_unreachable
 from cli.member_names import MemberNames
 from tests.cli.conftest import fake_service
 
@@ -66,6 +66,15 @@ class TestCareList:
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) < 40
         assert any("200 or more" in line and "first 5 shown" in line for line in lines)
+
+    def test_people_whom_no_mail_reaches_are_named(
+        self, names: MemberNames, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        print_unreachable([{"member_id": "anouk", "since": "2026-03-16T09:00:00.000Z", "status": "5.1.1"}], 10, names)
+        shown = capsys.readouterr().out
+        assert "People whom no mail reaches: 1" in shown
+        assert "Anouk" in shown
+        assert "Mon 16 March 2026" in shown
 
     def test_an_empty_list_takes_a_few_lines(self, names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
         print_care([], [], [], [], 10, names)

@@ -32,7 +32,8 @@ Channel = Literal["email", "inbox"]
 FinalState = Literal["sent", "failed", "suppressed"]
 Reason = Literal[
     "outdated", "not_needed", "left", "gone", "away", "wish", "cap", "no_contact", "no_address", "address_refused",
-    "address_malformed", "server_lacks_smtputf8", "message_refused", "sender_refused", "undelivered", "outcome_unknown",
+    "address_malformed", "address_bounced", "server_lacks_smtputf8", "message_refused", "sender_refused",
+    "undelivered", "outcome_unknown",
 ]  # fmt: skip
 
 CLAIM_LEASE = timedelta(minutes=3)  # longer than one attempt may take (``mail.ATTEMPT_TIMEOUT_S``)
@@ -102,7 +103,8 @@ Decision = tuple[Notification, Sequence[OutgoingEvent]]
 class DeliveryContext:
     """The facts about recipient and subject at the moment of sending.
 
-    ``is_erased``: the member is erased or about to be, so nobody may be notified.
+    ``is_erased``: the member is erased or about to be, so nobody may be notified. ``is_bounced``: mail to the address
+    came back, so the inbox takes its place.
     """
 
     contact: ContactChanged | None
@@ -111,6 +113,7 @@ class DeliveryContext:
     channels: ChannelPreference
     hours: QuietHoursPreference | None
     facts: SendingFacts
+    is_bounced: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def decide_delivery(notification: Notification, context: DeliveryContext, moment
         return Suppress("left")
     if row.kind != "essential" and _is_away(contact, moment.now):
         return Suppress("away")
-    channel = _channel(row, contact, context.channels)
+    channel = _channel(row, contact, context.channels, is_bounced=context.is_bounced)
     if not isinstance(channel, str):
         return channel
     quiet = effective_quiet_hours(context.care, context.hours)
@@ -200,13 +203,17 @@ def apply_private_fact(notification: Notification, verdict: Verdict, facts: Send
     return verdict
 
 
-def _channel(row: ScheduleRow, contact: ContactChanged, channels: ChannelPreference) -> Channel | Suppress | Fail:
-    if row.kind != "note" and channels.email and "email" in contact.channels and contact.email:
+def _channel(
+    row: ScheduleRow, contact: ContactChanged, channels: ChannelPreference, *, is_bounced: bool
+) -> Channel | Suppress | Fail:
+    if row.kind != "note" and channels.email and "email" in contact.channels and contact.email and not is_bounced:
         return "email"
     if not channels.inbox and row.kind != "essential":
         return Suppress("wish")
     if contact.channels == ("email",) and not contact.email:
         return Fail("no_address")
+    if contact.channels == ("email",) and is_bounced:
+        return Fail("address_bounced")
     return "inbox"
 
 

@@ -39,21 +39,34 @@ class WeeklySlot(FrozenModel):
     at: Instant
 
 
+class BouncedAddress(FrozenModel):
+    """An address without a mailbox. ``mark`` stands for the address; ``status`` is the code of the mail server."""
+
+    mark: str
+    status: str
+    at: Instant
+
+
 class Recipient(FrozenModel):
     """``wishes``: the channels by purpose. A purpose without an entry uses every channel of the schedule.
 
-    ``places``: the weekly slots taken lately.
+    ``places``: the weekly slots taken lately. ``bounced``: the address to which no more mail goes.
     """
 
     member_id: str
     wishes: dict[str, ChannelPreference] = Field(default_factory=dict)
     hours: QuietHoursPreference | None = None
     places: tuple[WeeklySlot, ...] = ()
+    bounced: BouncedAddress | None = None
     due: Instant | None = None
     lease: Instant | None = None
 
     def channels_for(self, purpose: str) -> ChannelPreference:
         return self.wishes.get(purpose, ChannelPreference())
+
+    def is_bounced(self, mark: str) -> bool:
+        """Whether mail to the address with this mark came back. Another address is as good as new."""
+        return self.bounced is not None and self.bounced.mark == mark
 
 
 Decision = tuple[Recipient, Sequence[OutgoingEvent]]
@@ -107,6 +120,14 @@ def release_weekly_slot(current: Recipient | None, notification_id: str) -> Deci
         return None
     remaining = tuple(slot for slot in current.places if slot.notification_id != notification_id)
     return current.model_copy(update={"places": remaining}), []
+
+
+def mark_bounced(current: Recipient | None, member_id: str, mark: str, status: str, at: datetime) -> Decision | None:
+    """Send no more mail to the address with this mark. None: it is known already, or the recipient was erased."""
+    recipient = current or Recipient(member_id=member_id)
+    if not recipient.member_id or recipient.is_bounced(mark):
+        return None
+    return recipient.model_copy(update={"bounced": BouncedAddress(mark=mark, status=status, at=at)}), []
 
 
 def erase_recipient(current: Recipient | None) -> Decision | None:
