@@ -106,7 +106,7 @@ class Notifier:
 
     async def unreachable_in(self, programme_id: str) -> list[tuple[ContactChanged, BouncedAddress]]:
         """The members of the programme to whose address no mail goes, the newest first."""
-        found = []
+        unreachable = []
         bounced = {stored.id: stored.state async for stored in self.recipients.find({"bounced.mark": {"$gt": ""}})}
         for id, contact in (await self.contacts.get_many(list(bounced))).items():
             is_there = contact.employment != "left" and any(
@@ -114,8 +114,8 @@ class Notifier:
             )
             entry = bounced[id].bounced
             if is_there and contact.email and entry and entry.mark == address_mark(id, contact.email):
-                found.append((contact, entry))
-        return sorted(found, key=lambda pair: (pair[1].at, pair[0].member_id), reverse=True)
+                unreachable.append((contact, entry))
+        return sorted(unreachable, key=lambda pair: (pair[1].at, pair[0].member_id), reverse=True)
 
     async def mark_done(self, key: str) -> None:
         await self.done.put({"_id": key})

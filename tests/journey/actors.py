@@ -273,6 +273,7 @@ def body_of(method: str, path: str, cast: Actors, *, mine: bool) -> dict[str, An
         "PUT /pairings/{id}/checkins/{milestone}": {"answers": {"1": 4}},
         "POST /pairings/{id}/ideas": {},
         "POST /pairings/{id}/call/hand-over": {"contact": "speak-up"},
+        "POST /mail-reports": {"message_id": "<nobody@localhost>", "status": "5.1.1"},
         "PUT /preferences": {"wishes": {"renewed": {"email": False}}},
     }
     if f"{method} {path}" == "POST /imports":

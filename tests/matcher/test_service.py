@@ -12,7 +12,6 @@ from contracts.pairings import PAIRING_STATES, PAIRINGS
 from contracts.privacy import ERASURE_REQUESTS, erasure_completions_of
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ROUNDS
-from contracts.requests import REQUESTS, RequestLapsed, RequestOpened
 from services.matcher import erasure
 from services.matcher.domain.rounds import round as domain_round
 from services.matcher.pairings import reservation
@@ -360,17 +359,6 @@ class TestRequests:
             return {item["state"] for item in (await first.get("member:s", "/requests"))["items"]} == {"lapsed"}
 
         await until(both_lapsed)
-
-        async def events_of(partner: str) -> list[str]:
-            id = request_body[partner]["request_id"].encode()
-            records = [record for record in await company.read_topic(REQUESTS) if record.key == id]
-            return [str(record.header("ce_type")) for record in records]
-
-        async def both_are_told() -> bool:
-            return len(await events_of("j1")) == len(await events_of("j2")) == 2
-
-        await until(both_are_told)
-        assert await events_of("j1") == await events_of("j2") == [RequestOpened.TYPE, RequestLapsed.TYPE]
 
     async def test_an_accepted_request_forms_the_pairing_at_once(self, company: World) -> None:
         await company.open_programme(settings(**CHOICE))

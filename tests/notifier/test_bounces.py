@@ -178,8 +178,8 @@ class TestReport:
         assert read_report(old) == read_report(new) == expected
 
     def test_the_answer_of_the_server_is_more_exact(self) -> None:
-        [found] = read_report(report("<n1.code@localhost>", "5.0.0", diagnostic="5.7.1 blocked"))
-        assert found.status == "5.7.1"
+        [failure] = read_report(report("<n1.code@localhost>", "5.0.0", diagnostic="5.7.1 blocked"))
+        assert failure.status == "5.7.1"
 
     @given(st.binary(max_size=300), st.integers(0, 900))
     def test_no_bytes_are_an_error(self, noise: bytes, position: int) -> None:
@@ -242,7 +242,7 @@ class TestOtherReports:
         "content", [b"", b"\x00\xff" * 1000, b"Content-Type: multipart/report\n\n", REPORT.encode()]
     )
     def test_bytes_that_are_no_report_say_nothing(self, content: bytes) -> None:
-        assert [found for found in read_report(content) if severity_of(found.status) == "hard"] == []
+        assert [failure for failure in read_report(content) if severity_of(failure.status) == "hard"] == []
 
     async def test_links_are_not_followed(self, notifier: NotifierHarness, maildir: Path, tmp_path: Path) -> None:
         mail = await send_first_mail(notifier)

@@ -1,7 +1,6 @@
 """A round as its coordinator uses it: figures, manual changes, comparison, cancellation, and permissions."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from contracts.profiles import ProfileChanged
-from contracts.unmatched import UNMATCHED
 from services.matcher.domain.rounds import round as domain_round
 from services.matcher.engine.unmatched_texts import member_text
 from services.matcher.solver_process import client as solving
@@ -124,8 +122,8 @@ class TestReview:
         assert not {"numbers", "relaxation"} & answer.keys()
         assert (await first.get("member:j0", path))["code"] == "not_left_over"
         assert (await first.ask("member:stranger", "GET", path)).status_code == 404
-        events = [json.loads(record.value or b"") for record in await company.read_topic(UNMATCHED)]
-        assert [(event["member_id"], event["code"]) for event in events] == [("alone", "level_gap")]
+        round = await first.matcher.rounds.load(answer["round_id"])
+        assert round.state.told_cursor == "alone"
 
     async def test_a_trial_is_compared_and_never_published(self, company: World) -> None:
         await company.open_programme(EASY)
