@@ -9,7 +9,7 @@ import typer
 
 from cli import conflicts, connections
 from cli.console import print_json, print_line, print_table, spinner
-from cli.formatting import FACT_TEXTS, format_last_day, join_words
+from cli.formatting import FACT_TEXTS, format_day, format_last_day, join_words
 from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 from cli.member_names import MemberNames
 from cli.programmes import ProgrammeArgument

@@ -126,7 +126,7 @@ class TestImportedPeople:
         al = await harness.member("e1")
         assert al.hr is not None
         assert (al.hr.name, al.hr.department_id) == ("Al B", "sales")
-        assert al.languages() == ("en", "nb")
+        assert al.languages() == ("en", "no")
         assert al.topics.offers == ()
         assert al.seek_words()[0].priority == 3, "fields without own entries follow HR"
 

@@ -58,7 +58,7 @@ class TestRowParsing:
         assert (hr.level.scheme, hr.level.value, hr.level.normalised) == ("career", "director", 16)
         assert (row.manager, row.evaluators) == ("sap\x1fe2", ("sap\x1fe3", "sap\x1fe4"))
         assert (hr.employment, str(hr.employed_until)) == ("leaving", "2026-05-31")
-        assert (hr.locale, hr.time_zone, hr.suggested.languages) == ("nb-NO", "Europe/Oslo", ("nb", "en"))
+        assert (hr.locale, hr.time_zone, hr.suggested.languages) == ("nb-NO", "Europe/Oslo", ("no", "en"))
         assert hr.suggested.experience_band == 3
         assert [(item.topic, item.level) for item in hr.suggested.offers] == [
             ("excel", "teach"),

@@ -18,7 +18,7 @@ LATER = Moment(NOW + timedelta(days=30), NOW + timedelta(days=30))
 
 
 def opened() -> tuple[PartnerRequest, EventData]:
-    decision = requests.open_request(None, "q1", PROGRAMME, ("s", "j"), "senior", 10, MOMENT)
+    decision = requests.open_request(None, "q1", PROGRAMME, ("s", "j"), "senior", LATER.now, MOMENT)
     assert decision is not None
     [event] = decision[1]
     assert isinstance(event, EventData)
@@ -31,7 +31,7 @@ class TestRequestEvents:
         assert isinstance(event, RequestOpened)
         assert (event.asker, event.asked, event.state) == ("s", "j", "open")
         assert event.answer_by == request.answer_by
-        assert requests.open_request(request, "q1", PROGRAMME, ("s", "j"), "senior", 10, MOMENT) is None
+        assert requests.open_request(request, "q1", PROGRAMME, ("s", "j"), "senior", LATER.now, MOMENT) is None
 
     def test_a_refusal_and_an_expiry_give_the_same_event(self) -> None:
         request, _ = opened()
