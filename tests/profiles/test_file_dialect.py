@@ -139,7 +139,7 @@ class TestImport:
         )
         result = await harness.import_file(
             f"{header}\nc1,Di,it,7,di@halden.example,AL@halden.example\nc2,Ed,it,3,ed@halden.example,di@halden.example\n"
-            "c3,Fo,it,3,,both@halden.example\n",
+            "c3,Flo,it,3,,both@halden.example\n",
             organisation="halden",
         )
         assert (result["state"], result["created"]) == ("done", 3)
