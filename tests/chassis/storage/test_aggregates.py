@@ -57,6 +57,7 @@ class TestLostAcknowledgement:
         """Also with another writer in between."""
         replica, other = await harness.start_replica(), await harness.start_replica()
         await replica.counters.update("c", Op("first"), add("c", 1))
+        await eventually(outbox_is_empty(harness, "c"), "the first state is published")
         replica.collection_faults.after["replace_one"] = fail_once(
             ConnectionFailure("lost"), action=lambda: other.counters.update("c", Op("other"), add("c", 100))
         )
