@@ -290,7 +290,7 @@ def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witn
         stored = members.stack.database("matcher")["pairings"].find_one({"_id": id})
         superseded = {event.record.sequence + 1 for event in life[:-1]}  # a newer state may have replaced this state
         assert set(range(1, stored["open_sequence"] + 1)) - seen <= superseded, "an event was lost"
-        assert max(seen) == stored["sequence"]
+        assert max(seen) == stored["open_sequence"]
     held = Counter(
         seat["pairing_id"] for each in pairings for member in partners(each) for seat in members.ledger(member)["held"]
     )
